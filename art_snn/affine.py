@@ -1,0 +1,186 @@
+"""Is what runs between the spiking layers affine, sample by sample? Watch it and see.
+
+A backward pass may be collapsed over time only if the Jacobian of every piece between two spiking layers is the same
+at every step, that is if the piece is affine in its input, and only if no piece mixes the merged time-and-batch
+dimension. :class:`AffineCheck` sees every tensor operation below autograd, also those a user's module calls as plain
+functions, and stops at the first that is not known to be affine. What is unknown is refused: a refused network takes
+the step-by-step route, which is slower and always right.
+
+A tensor depends on the input exactly if it requires a gradient: the check runs with the input as the only leaf that
+does. Operations that would lose that mark (`detach`, `no_grad`) are refused with the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+#: These also return statistics, which do not depend on the input in evaluation mode.
+BATCH_NORMS = ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm")
+
+
+class NotAffine(Exception):
+    """The body cannot be replayed in one step; the message says why."""
+
+
+def _depends(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _first_only(args: Sequence[Any]) -> bool:
+    """Only the first argument depends on the input (the rest are weights and constants)."""
+    return not any(_depends(leaf) for leaf in tree_leaves(list(args[1:])))
+
+
+def _argument(func: Any, args: Sequence[Any], kwargs: dict[str, Any], name: str) -> Any:
+    for position, argument in enumerate(func._schema.arguments):
+        if argument.name == name:
+            return args[position] if position < len(args) else kwargs.get(name, argument.default_value)
+    return None
+
+
+def _keeps_first_dim(*names: str) -> Callable[..., bool]:
+    """The named dimension arguments do not include the first dimension, and nothing else depends on the input."""
+
+    def rule(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+        ndim = args[0].dim()
+        for name in names:
+            dims = _argument(func, args, kwargs, name)
+            if dims is None or dims == []:  # all dimensions
+                return False
+            dims = dims if isinstance(dims, (list, tuple)) else [dims]
+            if any(dim % ndim == 0 for dim in dims):
+                return False
+        return _first_only(args)
+
+    return rule
+
+
+def _keeps_order_of_first(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    dims = _argument(func, args, kwargs, "dims")
+    return dims[0] % args[0].dim() == 0
+
+
+def _concatenates(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    dim = _argument(func, args, kwargs, "dim")
+    ndim = args[0][0].dim() + (_name(func) == "stack")
+    return dim % ndim != 0
+
+
+def _unsqueezes(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    return _argument(func, args, kwargs, "dim") % (args[0].dim() + 1) != 0
+
+
+def _evaluates(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    return _argument(func, args, kwargs, "training") is False and _first_only(args)
+
+
+def _first_depends(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    return _first_only(args)
+
+
+def _copies(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """What depends on the input is written into a buffer, which autograd marks from then on."""
+    return True
+
+
+def _sums(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """x + y and x - y are affine in both, whichever depends on the input; a scalar factor never does."""
+    return not _depends(_argument(func, args, kwargs, "alpha"))
+
+
+def _scales(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    return _depends(args[0]) != _depends(args[1])
+
+
+def _affine_layer(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """b + x A, with x, and only x, depending on the input."""
+    return not _depends(args[0]) and not any(_depends(leaf) for leaf in tree_leaves(list(args[2:])))
+
+
+Rule = Callable[[Any, Sequence[Any], dict[str, Any]], bool]
+
+# fmt: off
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(
+        ["convolution", "linear", "mm", "bmm", "div", "div_", "neg", "neg_",
+         "_native_batch_norm_legit_no_training",
+         "avg_pool1d", "avg_pool2d", "avg_pool3d",
+         "adaptive_avg_pool1d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d",
+         "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
+         "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d",
+         "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d",
+         "pixel_shuffle", "pixel_unshuffle",
+         "clone", "alias", "contiguous", "view", "_unsafe_view", "_reshape_alias", "reshape", "expand", "repeat",
+         "_to_copy"],
+        _first_depends,
+    ),
+    **dict.fromkeys(BATCH_NORMS, _evaluates),
+    **dict.fromkeys(["add", "add_", "sub", "sub_", "rsub"], _sums),
+    **dict.fromkeys(["mul", "mul_"], _scales),
+    **dict.fromkeys(
+        ["mean", "sum", "squeeze", "slice", "select", "index_select", "split", "split_with_sizes", "unbind"],
+        _keeps_first_dim("dim"),
+    ),
+    "addmm": _affine_layer,
+    "copy_": _copies,
+    "flip": _keeps_first_dim("dims"),
+    "transpose": _keeps_first_dim("dim0", "dim1"),
+    "permute": _keeps_order_of_first,
+    "unsqueeze": _unsqueezes,
+    "cat": _concatenates,
+    "stack": _concatenates,
+}
+# fmt: on
+ELEMENTWISE = {"add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_", "copy_"}
+
+
+class AffineCheck(TorchDispatchMode):
+    """Raises :class:`NotAffine` at the first operation on the input that is not known to be affine in it.
+
+    :param batch: The batch size B that every tensor depending on the input must keep as its first dimension.
+    """
+
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self.batch = batch
+        self.gains: set[int] = set()  # ids of the gains: the only factors that may differ between samples
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        dependent = [leaf for leaf in inputs if leaf.requires_grad]
+        if not dependent:
+            if torch.Tag.nondeterministic_seeded in func.tags:
+                raise NotAffine(f"{_name(func)} draws random numbers")
+            return func(*args, **kwargs)
+        if not torch.is_grad_enabled():
+            raise NotAffine(f"{_name(func)} runs without gradients (no_grad or a custom autograd function)")
+        name = _name(func)
+        rule = RULES.get(name)
+        if rule is None:
+            raise NotAffine(f"{name} is not known to be affine")
+        if not rule(func, args, kwargs):
+            raise NotAffine(f"{name} is not affine in the input here, or mixes time steps and samples")
+        if name in ELEMENTWISE and any(self._may_vary(leaf, dependent[0]) for leaf in inputs):
+            raise NotAffine(f"{name} uses a constant that may differ between time steps")
+        result = func(*args, **kwargs)
+        outputs = [result[0]] if name in BATCH_NORMS else tree_leaves(result)
+        if any(output.dim() == 0 or len(output) != self.batch for output in outputs):
+            raise NotAffine(f"{name} changes the batch dimension")
+        return result
+
+    def _may_vary(self, constant: Tensor, dependent: Tensor) -> bool:
+        """Whether a factor or summand has an entry for each sample, and so perhaps one for each time step."""
+        if constant.requires_grad or id(constant) in self.gains:
+            return False
+        return constant.dim() == dependent.dim() > 0 and len(constant) == self.batch > 1
+
+
+def _name(func: Any) -> str:
+    return func._schema.name.removeprefix("aten::")

@@ -1,0 +1,58 @@
+"""What a backward chain is: the rule by which a gradient crosses a spiking layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from art_snn.neurons import Trace
+
+
+class BackwardChain:
+    """The rule by which a gradient crosses a spiking layer.
+
+    A subclass gives `backward`, its definition over all T steps. If the rule's factor is the same at every step (the
+    paper's pre-calculation property), it also gives `gain`, and the backward pass collapses over time.
+    """
+
+    #: Whether the rule looks at the currents x(t), which a trace otherwise does not keep.
+    uses_currents = False
+
+    def backward(self, grad_spikes: Tensor, trace: Trace) -> Tensor:
+        """
+        :param grad_spikes: Gradient at the spikes, g(t), shape `(T, B, ...)`. Only read.
+        :param trace: What the forward pass left of the layer.
+        :return: Gradient at the currents, shape `(T, B, ...)`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no backward(grad_spikes, trace)")
+
+    def gain(self, trace: Trace) -> Tensor:
+        """
+        :param trace: What the forward pass left of the layer.
+        :return: The factor by which a gradient that is the same at every step crosses each neuron, shape `(B, ...)`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no time-independent gain")
+
+    @property
+    def has_gain(self) -> bool:
+        """Whether the chain collapses over time."""
+        return type(self).gain is not BackwardChain.gain
+
+    def parts(self) -> Iterator[tuple[float, BackwardChain]]:
+        """
+        :return: The weighted chains this one is a sum of: itself, unless it is a mixture.
+        """
+        yield 1.0, self
+
+
+def check_gamma(gamma: float) -> float:
+    """
+    :param gamma: Half-width γ of the surrogate gradient.
+    :return: It, as a float.
+    :raises ValueError: Unless it is a finite number > 0.
+    """
+    if isinstance(gamma, bool) or not isinstance(gamma, (int, float)) or not math.isfinite(gamma) or gamma <= 0:
+        raise ValueError(f"gamma must be a finite number > 0, got {gamma!r}.")
+    return float(gamma)

@@ -1,0 +1,35 @@
+r"""RGA: rate gradient approximation (Bu et al., CVPR 2023).
+
+With c the mean input current in units of the threshold and λ the membrane factor:
+
+.. math::
+
+    \frac{∂L}{∂x(t)} = \frac{g(t)}{θ} \left( 0.2 \, [0 ≤ c ≤ 1 - λ]
+        + \frac{0.8 + 0.2 λ}{1 + λ} \, [1 - λ ≤ c ≤ 2] \right)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from art_snn.chains.base import BackwardChain
+from art_snn.neurons import Trace
+
+
+@dataclass(frozen=True)
+class RGA(BackwardChain):
+    """The slope of a piecewise linear rate-current curve."""
+
+    uses_currents = True
+
+    def backward(self, grad_spikes: Tensor, trace: Trace) -> Tensor:
+        return grad_spikes * self.gain(trace)
+
+    def gain(self, trace: Trace) -> Tensor:
+        c = trace.mean_current / trace.threshold
+        knee = 1.0 - trace.decay
+        slow = ((c >= 0.0) & (c <= knee)).to(c.dtype) * 0.2
+        fast = ((c >= knee) & (c <= 2.0)).to(c.dtype) * ((0.8 + 0.2 * trace.decay) / (1.0 + trace.decay))
+        return (slow + fast) / trace.threshold

@@ -1,0 +1,19 @@
+r"""The surrogate gradient of a spike, Eq. 15 of Hao et al. (ICLR 2024): a triangle of half-width γ and area 1.
+
+.. math:: \frac{∂s(t)}{∂m(t)} = \frac{1}{γ^2} \max(γ - |m(t) - θ|, 0)
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def triangle(potentials: Tensor, threshold: float, gamma: float) -> Tensor:
+    """
+    :param potentials: Membrane potentials before the spike m(t), any shape.
+    :param threshold: Firing threshold θ.
+    :param gamma: Half-width γ > 0.
+    :return: ∂s/∂m, same shape.
+    """
+    distance = (potentials - threshold).abs_()
+    return distance.neg_().add_(gamma).clamp_(min=0.0).mul_(1.0 / gamma**2)

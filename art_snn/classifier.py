@@ -1,0 +1,265 @@
+"""The classifier that ART sees: its own `PyTorchClassifier`, with a choice of the backward chain."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from art.estimators.classification import PyTorchClassifier
+from torch import nn
+
+from art_snn.chains import CBA, BackwardChain, get_chain
+from art_snn.network import SpikingNetwork
+
+Array = Any  # a numpy array or a torch tensor
+
+
+class PyTorchSNNClassifier(PyTorchClassifier):
+    """A spiking network as an ART classifier whose attack gradient follows a chosen backward chain.
+
+    Everything that differentiates the network with respect to its input follows `chain`: `loss_gradient`,
+    `class_gradient`, and attacks that differentiate `model` themselves. `predict` and `compute_loss` are the true
+    spiking network's, `fit` trains it by STBP.
+
+    :param model: The spiking network; `torch.compile(network)` is taken as the network itself, which runs eagerly.
+    :param loss: The loss whose gradient attacks follow, of logits `(B, K)` and labels.
+    :param input_shape: Shape of one input: `(C, H, W)`, or `(T, P, H, W)` for event frames.
+    :param nb_classes: Number of classes K >= 2.
+    :param optimizer: The optimizer of `fit`.
+    :param chain: The backward chain, a name or an object such as `HART(gamma=0.8)`; the network's own when not given.
+    :param kwargs: All other arguments of ART's `PyTorchClassifier`: `clip_values`, `preprocessing_defences`,
+        `postprocessing_defences`, `preprocessing`, `channels_first`, `use_amp`, `opt_level`, `loss_scale` and
+        `device_type` (`"gpu"` where there is one, or `"cpu"`).
+    :raises TypeError: If `model` is no :class:`~art_snn.SpikingNetwork`.
+    :raises ValueError: If an argument is out of its range.
+    """
+
+    estimator_params = [*PyTorchClassifier.estimator_params, "chain"]
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        input_shape: tuple[int, ...],
+        nb_classes: int,
+        optimizer: torch.optim.Optimizer | None = None,
+        *,
+        chain: str | BackwardChain | None = None,
+        **kwargs: Any,
+    ) -> None:
+        network = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+        if not isinstance(network, SpikingNetwork):
+            raise TypeError(
+                f"model must be an art_snn.SpikingNetwork, got {type(model).__name__}: wrap the module that holds the "
+                "spiking layers as SpikingNetwork(body, time_steps=...)."
+            )
+        input_shape = tuple(input_shape)
+        if not input_shape or not all(isinstance(n, (int, np.integer)) and n > 0 for n in input_shape):
+            raise ValueError(f"input_shape must be a tuple of positive integers, got {input_shape!r}.")
+        if isinstance(nb_classes, bool) or not isinstance(nb_classes, (int, np.integer)) or nb_classes < 2:
+            raise ValueError(f"nb_classes must be an integer >= 2, got {nb_classes!r}.")
+        network.encoder.check((1, *input_shape), network.time_steps)
+        super().__init__(network, loss, input_shape, int(nb_classes), optimizer=optimizer, **kwargs)
+        if chain is not None:
+            self.chain = chain
+
+    @property
+    def chain(self) -> BackwardChain:
+        """The backward chain that attacks follow; assign a chain or a name to switch."""
+        return self.model.chain
+
+    @chain.setter
+    def chain(self, chain: str | BackwardChain) -> None:
+        self.model.chain = chain
+
+    def predict(self, x: np.ndarray, batch_size: int = 128, training_mode: bool = False, **kwargs: Any) -> np.ndarray:
+        """
+        Logits of the true spiking network.
+
+        :param x: Inputs `(N, *input_shape)`.
+        :param batch_size: Batch size.
+        :param training_mode: Whether the network's layers are in training mode meanwhile.
+        :return: Logits `(N, K)`, after the postprocessing defences.
+        :raises ValueError: If `x` has the wrong shape, is empty, or holds NaN or infinite numbers.
+        """
+        x = self._checked_input(x)
+        with self._mode_kept():
+            return super().predict(x, batch_size=batch_size, training_mode=training_mode, **kwargs)
+
+    def compute_loss(self, x: Array, y: Array, reduction: str = "none", **kwargs: Any) -> Array:
+        """
+        Loss of the true spiking network, whatever the chain.
+
+        :param x: Inputs `(N, *input_shape)`, an array or a tensor.
+        :param y: Labels, one-hot `(N, K)` or indices `(N,)`.
+        :param reduction: `"none"`, `"mean"` or `"sum"`.
+        :return: Loss, of the kind of `x`; `(N,)` with `"none"`. A tensor carries no graph.
+        :raises ValueError: If `x` or `y` do not fit.
+        """
+        x, y = self._checked_input(x), self._checked_labels(y, len(x))
+        with self._mode_kept(), torch.no_grad():
+            return super().compute_loss(x, y, reduction=reduction, **kwargs)
+
+    def loss_gradient(
+        self,
+        x: Array,
+        y: Array,
+        training_mode: bool = False,
+        chain: str | BackwardChain | None = None,
+        **kwargs: Any,
+    ) -> Array:
+        """
+        Gradient of the loss with respect to `x`, along the chain.
+
+        :param x: Inputs `(N, *input_shape)`, an array or a tensor.
+        :param y: Labels, one-hot `(N, K)` or indices `(N,)`.
+        :param training_mode: Whether the network's layers are in training mode meanwhile.
+        :param chain: The chain for this call only; the classifier's own when not given.
+        :return: Gradient of the shape and kind of `x`.
+        :raises ValueError: If `x` or `y` do not fit.
+        """
+        x, y = self._checked_input(x), self._checked_labels(y, len(x))
+
+        def gradient(part: BackwardChain) -> Array:
+            with self._following(part):
+                return super(PyTorchSNNClassifier, self).loss_gradient(x, y, training_mode=training_mode, **kwargs)
+
+        return self._summed(gradient, chain)
+
+    def class_gradient(
+        self,
+        x: np.ndarray,
+        label: int | list[int] | np.ndarray | None = None,
+        training_mode: bool = False,
+        chain: str | BackwardChain | None = None,
+        **kwargs: Any,
+    ) -> np.ndarray:
+        """
+        Gradient of logits with respect to `x`, along the chain.
+
+        :param x: Inputs `(N, *input_shape)`.
+        :param label: The class whose logit is differentiated: one for all, one per sample, or all classes if None.
+        :param training_mode: Whether the network's layers are in training mode meanwhile.
+        :param chain: The chain for this call only; the classifier's own when not given.
+        :return: Gradients `(N, K, *input_shape)`, or `(N, 1, *input_shape)` with `label`.
+        :raises ValueError: If `x` or `label` do not fit.
+        """
+        x = self._checked_input(x)
+
+        def gradient(part: BackwardChain) -> np.ndarray:
+            with self._following(part):
+                return super(PyTorchSNNClassifier, self).class_gradient(
+                    x, label=label, training_mode=training_mode, **kwargs
+                )
+
+        return self._summed(gradient, chain)
+
+    def _summed(self, gradient: Any, chain: str | BackwardChain | None) -> Array:
+        """One gradient; or, where CBA is part of a mixture and so has logits of its own, the sum of its parts'."""
+        chain = self.chain if chain is None else get_chain(chain)
+        parts = list(chain.parts())
+        if len(parts) == 1 or not any(isinstance(part, CBA) for _, part in parts):
+            return gradient(chain)
+        return sum(weight * gradient(part) for weight, part in parts)
+
+    @contextmanager
+    def _following(self, chain: BackwardChain) -> Iterator[None]:
+        """Follow `chain` inside the block; leave chain and modes as they were."""
+        before = self.chain
+        self.chain = chain
+        try:
+            with self._mode_kept():
+                yield
+        finally:
+            self.chain = before
+
+    @contextmanager
+    def _mode_kept(self) -> Iterator[None]:
+        """ART sets the mode of the network for each of its calls; leave it, module by module, as it was."""
+        modes = [(module, module.training) for module in self._model.modules()]
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def _checked_input(self, x: Array) -> Array:
+        if not isinstance(x, (np.ndarray, torch.Tensor)):
+            raise TypeError(f"x must be a numpy array or a torch tensor, got {type(x).__name__}.")
+        if len(x.shape) == 0 or tuple(x.shape[1:]) != self.input_shape or len(x) == 0:
+            raise ValueError(
+                f"x must have shape (N, {', '.join(map(str, self.input_shape))}) with N >= 1, got {tuple(x.shape)}."
+            )
+        floating = torch.is_floating_point(x) if isinstance(x, torch.Tensor) else np.issubdtype(x.dtype, np.floating)
+        if not floating:
+            x = x.astype(np.float32) if isinstance(x, np.ndarray) else x.float()
+        finite = torch.isfinite(x).all() if isinstance(x, torch.Tensor) else np.isfinite(x).all()
+        if not bool(finite):
+            raise ValueError("x must hold finite numbers, got NaN or infinity.")
+        return x
+
+    def _checked_labels(self, y: Array, samples: int) -> Array:
+        if not isinstance(y, (np.ndarray, torch.Tensor)):
+            raise TypeError(f"y must be a numpy array or a torch tensor, got {type(y).__name__}.")
+        shape = tuple(y.shape)
+        if shape not in ((samples,), (samples, 1), (samples, self.nb_classes)):
+            raise ValueError(
+                f"y must be one-hot labels ({samples}, {self.nb_classes}) or indices ({samples},), got shape {shape}."
+            )
+        values = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else y
+        if not np.isfinite(values).all():
+            raise ValueError("y must hold finite numbers, got NaN or infinity.")
+        if shape == (samples, self.nb_classes):
+            return y
+        if (values < 0).any() or (values >= self.nb_classes).any() or (values != np.floor(values)).any():
+            raise ValueError(
+                f"y must hold class indices from 0 to {self.nb_classes - 1}, "
+                f"got values from {values.min()} to {values.max()}."
+            )
+        one_hot = np.eye(self.nb_classes, dtype=np.float32)[values.astype(np.int64).reshape(-1)]
+        return torch.from_numpy(one_hot).to(y.device) if isinstance(y, torch.Tensor) else one_hot
+
+    def clone_for_refitting(self) -> PyTorchSNNClassifier:
+        """
+        A classifier of the same architecture, chain and settings, with fresh weights.
+
+        :return: The clone.
+        :raises ValueError: If there is no optimizer to copy.
+        """
+        if self.optimizer is None:
+            raise ValueError("optimizer is None: an optimizer is needed to train a clone.")
+        network = copy.deepcopy(self.model)
+        optimizer = type(self.optimizer)(network.parameters(), **self.optimizer.defaults)
+        clone = type(self)(
+            network,
+            self.loss,
+            self.input_shape,
+            self.nb_classes,
+            optimizer=optimizer,
+            device_type="cpu" if self.device.type == "cpu" else "gpu",
+        )
+        clone.reset()
+        params = self.get_params()
+        del params["model"], params["optimizer"]
+        clone.set_params(**params)
+        return clone
+
+    def __getstate__(self) -> dict[str, Any]:
+        # ART writes the weights to a file in its data folder, at every copy; the network itself pickles as it is.
+        state = self.__dict__.copy()
+        state["inner_model"] = state.pop("_model")._model
+        del state["_model_wrapper"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        network = state.pop("inner_model")
+        self.__dict__.update(state)
+        self._device: torch.device
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            self._device = torch.device("cpu")
+        self._model = self._make_model_wrapper(network)
+        self._model.to(self._device)

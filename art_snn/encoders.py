@@ -1,0 +1,153 @@
+"""How an input becomes one frame per time step.
+
+An encoder has two faces. `forward` gives what the network sees at each step; `mean` gives the average of that over
+time as a differentiable function of the input, which is all that a backward pass collapsed over time needs.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Encoder(nn.Module):
+    """From an input `(B, ...)` to frames `(T, B, ...)`."""
+
+    #: True if every time step sees the same frame, so that the layers before the first spiking layer need run once.
+    static = False
+
+    def forward(self, x: Tensor, time_steps: int) -> Tensor:
+        """
+        :param x: Input `(B, ...)`.
+        :param time_steps: Number of time steps T.
+        :return: Frames `(T, B, ...)`, differentiable in `x`.
+        """
+        raise NotImplementedError
+
+    def mean(self, x: Tensor) -> Tensor:
+        """
+        :param x: Input `(B, ...)`.
+        :return: The frames' mean over time `(B, ...)`, with the gradient of `forward`.
+        """
+        raise NotImplementedError
+
+    def check(self, shape: tuple[int, ...], time_steps: int) -> None:
+        """
+        :param shape: Shape of an input, batch first.
+        :param time_steps: Number of time steps T.
+        :raises ValueError: If the encoder cannot take it.
+        """
+
+
+class DirectEncoder(Encoder):
+    """Direct encoding: the image itself is the input current at every time step."""
+
+    static = True
+
+    def forward(self, x: Tensor, time_steps: int) -> Tensor:
+        return x.unsqueeze(0).expand(time_steps, *x.shape)
+
+    def mean(self, x: Tensor) -> Tensor:
+        return x
+
+
+class PoissonEncoder(Encoder):
+    """Poisson encoding: at each step a pixel fires with a probability equal to its value in [0, 1].
+
+    s(t) = [x >= u(t)] with u(t) uniform in [0, 1); the gradient passes straight through, ds(t)/dx = 1. Noise is fresh
+    at every call, from a generator of the encoder's own (the global random state is never touched), until it is
+    frozen: then every call, and every sample of a batch, sees the same noise, so that one noise sample serves a whole
+    attack and a sample's gradient does not depend on its batch.
+
+    :param seed: Seed of the noise; one is drawn from the operating system when not given. Read it back as `seed`.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__()
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+            raise ValueError(f"seed must be a non-negative integer or None, got {seed!r}.")
+        self.seed = secrets.randbits(32) if seed is None else seed
+        self.draws = 0
+        self._noise: Tensor | None = None
+        self._frozen_draw: int | None = None
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether every call sees the same noise."""
+        return self._frozen_draw is not None or self._noise is not None
+
+    def freeze(self, noise: Tensor | None = None) -> None:
+        """Use one noise sample from now on.
+
+        :param noise: The uniform numbers u, shape `(T, B, ...)` or `(T, 1, ...)`; the next draw when not given.
+        """
+        if noise is not None and not (isinstance(noise, Tensor) and noise.dim() >= 2 and noise.is_floating_point()):
+            raise ValueError("noise must be a floating-point tensor of shape (T, B, ...) or (T, 1, ...).")
+        self._noise = noise
+        if noise is None:
+            self._frozen_draw, self.draws = self.draws, self.draws + 1
+
+    def unfreeze(self) -> None:
+        """Draw fresh noise at every call again."""
+        self._noise = self._frozen_draw = None
+
+    @contextmanager
+    def frozen(self, noise: Tensor | None = None) -> Iterator[PoissonEncoder]:
+        """:meth:`freeze` for the length of a `with` block.
+
+        :param noise: As for :meth:`freeze`.
+        """
+        self.freeze(noise)
+        try:
+            yield self
+        finally:
+            self.unfreeze()
+
+    def forward(self, x: Tensor, time_steps: int) -> Tensor:
+        spikes = (x.detach() >= self._uniform(x, time_steps)).to(x.dtype)
+        return spikes + (x - x.detach())  # exactly the spikes, with the identity's gradient
+
+    def mean(self, x: Tensor) -> Tensor:
+        return x
+
+    def _uniform(self, x: Tensor, time_steps: int) -> Tensor:
+        if self._noise is not None:
+            noise = self._noise.to(device=x.device, dtype=x.dtype)
+            if noise.shape[0] != time_steps or noise.shape[1] not in (1, len(x)) or noise.shape[2:] != x.shape[1:]:
+                raise ValueError(
+                    f"the frozen noise has shape {tuple(noise.shape)}, expected "
+                    f"{(time_steps, len(x), *x.shape[1:])} or {(time_steps, 1, *x.shape[1:])}."
+                )
+            return noise
+        if self._frozen_draw is not None:
+            return self._draw(self._frozen_draw, x, (time_steps, 1, *x.shape[1:]))
+        self.draws += 1
+        return self._draw(self.draws - 1, x, (time_steps, *x.shape))
+
+    def _draw(self, index: int, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        # One generator a draw: its state is two integers, which copy and pickle with the network.
+        generator = torch.Generator(device=x.device).manual_seed((self.seed * 1_000_003 + index) % 2**63)
+        return torch.rand(shape, generator=generator, device=x.device, dtype=x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"seed={self.seed}" + (", frozen" if self.is_frozen else "")
+
+
+class EventFrames(Encoder):
+    """Event frames `(B, T, P, H, W)`, one frame a time step (P polarities)."""
+
+    def forward(self, x: Tensor, time_steps: int) -> Tensor:
+        return x.transpose(0, 1)
+
+    def mean(self, x: Tensor) -> Tensor:
+        return x.mean(1)
+
+    def check(self, shape: tuple[int, ...], time_steps: int) -> None:
+        if len(shape) < 3 or shape[1] != time_steps:
+            raise ValueError(
+                f"x must hold one event frame per time step, shape (B, {time_steps}, ...), got {tuple(shape)}."
+            )

@@ -1,0 +1,332 @@
+"""Taking the gradient of a spiking network along a backward chain.
+
+Three routes lead from a gradient at the logits to one at the input:
+
+`collapsed`
+    For chains with a gain. All T steps are simulated without an autograd graph, each spiking layer leaving one gain
+    per neuron. Then the body runs once, at batch B, each spiking layer multiplying by its gain; the vector-Jacobian
+    product of that replay is the gradient. Exact where :class:`~art_snn.affine.AffineCheck` lets the replay pass.
+`step-by-step`
+    For every chain that follows the simulation: the body's graph over all T steps, each spiking layer crossed by the
+    chain's `backward`, its definition.
+`activation`
+    For CBA: the body runs once as an activation network.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from art_snn.affine import AffineCheck, NotAffine
+from art_snn.chains import CBA, BackwardChain
+from art_snn.neurons import SpikingLayer, visiting
+
+if TYPE_CHECKING:
+    from art_snn.network import SpikingNetwork
+
+logger = logging.getLogger(__name__)
+
+#: Elements of one layer's trace that are simulated at a time on a CPU, so that they stay in its cache.
+BLOCK = 1 << 18
+
+Pullback = Callable[[Tensor], Tensor]
+
+
+class Route(NamedTuple):
+    """How a gradient was taken, and why."""
+
+    name: str
+    reason: str
+
+
+class _Unfold:
+    """Between the body's merged layout `(T*B, ...)` and the spiking layers' `(T, B, ...)`."""
+
+    def __init__(self, time_steps: int, batch: int) -> None:
+        self.time_steps, self.batch = time_steps, batch
+
+    def unfold(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        if x.dim() and len(x) == self.time_steps * self.batch:
+            return x.unflatten(0, (self.time_steps, self.batch))
+        if x.dim() and len(x) == self.batch:  # the same current at every step
+            return x.unsqueeze(0).expand(self.time_steps, *x.shape)
+        raise ValueError(
+            f"{type(layer).__name__} got an input of shape {tuple(x.shape)}; its first dimension must be "
+            f"time_steps * batch = {self.time_steps * self.batch}: the body's layers must keep it."
+        )
+
+
+class Simulate(_Unfold):
+    """Visitor: run the neurons, without a graph, and keep the gains of the given chains.
+
+    :param time_steps: T.
+    :param batch: B.
+    :param chains: Chains whose gains are wanted; none for plain inference.
+    """
+
+    def __init__(self, time_steps: int, batch: int, chains: Sequence[BackwardChain] = ()) -> None:
+        super().__init__(time_steps, batch)
+        self.chains = chains
+        self.visits: list[tuple[SpikingLayer, list[Tensor]]] = []
+
+    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        currents = self.unfold(layer, x)
+        spikes = _empty_like(currents)
+        gains = [torch.empty_like(currents[0]) for _ in self.chains]
+        for block in _blocks(currents):
+            part, out = currents[:, block], spikes[:, block]
+            if self.chains:
+                trace = layer.trace(part, spikes=out)
+                for chain, gain in zip(self.chains, gains, strict=True):
+                    gain[block] = chain.gain(trace)
+            else:
+                layer.simulate(part, spikes=out)
+        if self.chains:
+            self.visits.append((layer, gains))
+        return spikes.flatten(0, 1)
+
+
+class Replay:
+    """Visitor: multiply by the gains that a :class:`Simulate` kept, in the order in which it met the layers."""
+
+    def __init__(self, visits: Sequence[tuple[SpikingLayer, list[Tensor]]], chain: int, check: AffineCheck) -> None:
+        self.visits, self.chain, self.check = iter(visits), chain, check
+
+    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        recorded, gains = next(self.visits, (None, []))
+        if recorded is not layer or gains[self.chain].shape != x.shape:
+            raise NotAffine("the spiking layers do not run in the same order, or shape, at batch size B")
+        gain = gains[self.chain]
+        self.check.gains.add(id(gain))
+        return x * gain
+
+    def finish(self) -> None:
+        if next(self.visits, None) is not None:
+            raise NotAffine("a spiking layer of the simulation does not run at batch size B")
+
+
+class StepByStep(_Unfold):
+    """Visitor: run the neurons and cross them backward by `chain`, which may be changed between backward passes.
+
+    :param time_steps: T.
+    :param batch: B.
+    :param chains: All chains that will be asked for.
+    """
+
+    def __init__(self, time_steps: int, batch: int, chains: Sequence[BackwardChain]) -> None:
+        super().__init__(time_steps, batch)
+        self.chain = chains[0]
+        self.keep_currents = any(chain.uses_currents for chain in chains)
+
+    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        return _Spike.apply(self.unfold(layer, x), layer, self).flatten(0, 1)
+
+
+class _Spike(torch.autograd.Function):
+    """One spiking layer over all time steps, crossed backward by the tape's chain."""
+
+    @staticmethod
+    def forward(ctx: Any, currents: Tensor, layer: SpikingLayer, tape: StepByStep) -> Tensor:
+        trace = layer.trace(currents)
+        ctx.layer, ctx.tape = layer, tape
+        ctx.save_for_backward(trace.potentials, currents if tape.keep_currents else None)
+        return trace.spikes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None]:
+        trace = ctx.layer.as_trace(*ctx.saved_tensors)
+        return ctx.tape.chain.backward(grad_spikes, trace), None, None
+
+
+def _empty_like(currents: Tensor) -> Tensor:
+    """An uninitialised `(T, B, ...)` tensor in the memory layout of `currents`, also if those are expanded over T."""
+    if currents.stride(0) == 0 and len(currents) > 1:
+        return torch.empty(currents.shape, dtype=currents.dtype, device=currents.device)
+    return torch.empty_like(currents)
+
+
+def _blocks(currents: Tensor) -> Iterator[slice]:
+    """Slices of the batch whose traces stay in a CPU's cache; the whole batch on other devices."""
+    batch = currents.shape[1]
+    size = batch
+    if currents.device.type == "cpu":
+        size = max(1, BLOCK // max(1, currents[:, 0].numel()))
+    for start in range(0, batch, size):
+        yield slice(start, min(start + size, batch))
+
+
+class AttackGradient(torch.autograd.Function):
+    """The network as a function of its input alone, differentiated along a chain."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, network: SpikingNetwork) -> Tensor:
+        logits, ctx.pullback = linearise(network, x.detach(), network.chain)
+        return logits
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_logits: Tensor) -> tuple[Tensor, None]:
+        return ctx.pullback(grad_logits), None
+
+
+def linearise(network: SpikingNetwork, x: Tensor, chain: BackwardChain) -> tuple[Tensor, Pullback]:
+    """Run the network on `x` and prepare its backward pass along `chain`; the network is left as it was.
+
+    :param network: The spiking network.
+    :param x: Input `(B, ...)`, without a graph.
+    :param chain: The backward chain.
+    :return: Logits `(B, K)` (for CBA, the activation network's) and the map from a gradient at the logits `(B, K)`
+        to one at the input `(B, ...)`, which may be called any number of times.
+    :raises ValueError: If the chain mixes CBA with others, or a forced route cannot be taken.
+    """
+    parts = list(chain.parts())
+    with _left_alone(network):
+        if any(isinstance(part, CBA) for _, part in parts):
+            if len(parts) > 1:
+                raise ValueError(
+                    "chain mixes CBA with other chains: CBA takes the loss at its activation network's logits, so no "
+                    "single forward pass serves both. PyTorchSNNClassifier.loss_gradient and class_gradient add their "
+                    "gradients; attacks that differentiate the model itself need a mixture without CBA."
+                )
+            ((weight, part),) = parts
+            network.route = Route("activation", "CBA differentiates an activation network")
+            logits, pull = _activation(network, x, part)
+            return logits, lambda grad: weight * pull(grad)
+        return _simulated(network, x, parts)
+
+
+def _simulated(network: SpikingNetwork, x: Tensor, parts: list[tuple[float, BackwardChain]]) -> tuple[Tensor, Pullback]:
+    """All chains that follow the simulation: collapsed where that is exact, step by step otherwise."""
+    leaf = x.clone().requires_grad_()
+    reason = "" if network.gradient_route == "step-by-step" else _refusal(network)
+    gained = [(weight, part) for weight, part in parts if part.has_gain]
+    if network.gradient_route == "step-by-step":
+        stepwise, gained, reason = parts, [], "it was asked for"
+    elif reason:
+        stepwise, gained = parts, []
+    else:
+        stepwise = [(weight, part) for weight, part in parts if not part.has_gain]
+        if stepwise:
+            reason = f"{', '.join(type(part).__name__ for _, part in stepwise)} has no time-independent gain"
+
+    tape: StepByStep | None = None
+    replays: list[tuple[float, Tensor]] = []
+    with torch.enable_grad():
+        frames = network.frames(leaf)  # once: what is simulated and what is differentiated see the same noise
+    if gained:
+        simulate = Simulate(network.time_steps, len(x), [part for _, part in gained])
+        with torch.no_grad():
+            logits = network.run(frames.detach(), simulate)
+        try:
+            for index, (weight, _) in enumerate(gained):
+                replays.append((weight, _replay(network, leaf, simulate, index)))
+        except NotAffine as refusal:
+            _remember(network, str(refusal))
+            stepwise, replays, reason = parts, [], str(refusal)
+    if network.gradient_route == "collapsed" and stepwise:
+        raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.")
+    if stepwise:
+        tape = StepByStep(network.time_steps, len(x), [part for _, part in stepwise])
+        with torch.enable_grad():
+            unrolled = network.run(frames, tape)
+        logits = unrolled.detach()
+        network.route = Route("step-by-step", reason)
+    else:
+        network.route = Route("collapsed", "the layers between spiking layers are affine")
+
+    def pullback(grad: Tensor) -> Tensor:
+        total: Tensor | None = None
+        for weight, replayed in replays:
+            (part_grad,) = torch.autograd.grad(replayed, leaf, grad, retain_graph=True)
+            total = _accumulate(total, part_grad, weight)
+        if tape is not None:
+            for weight, part in stepwise:
+                tape.chain = part
+                (part_grad,) = torch.autograd.grad(unrolled, leaf, grad, retain_graph=True)
+                total = _accumulate(total, part_grad, weight)
+        assert total is not None
+        return total
+
+    return logits, pullback
+
+
+def _accumulate(total: Tensor | None, grad: Tensor, weight: float) -> Tensor:
+    if total is None:
+        return grad.contiguous() if weight == 1.0 else grad * weight
+    return total.add_(grad, alpha=weight)
+
+
+def _replay(network: SpikingNetwork, leaf: Tensor, simulate: Simulate, chain: int) -> Tensor:
+    """One pass of the body at batch B with the gains in place of the neurons, watched by an affine check."""
+    check = AffineCheck(len(leaf))
+    replay = Replay(simulate.visits, chain, check)
+    with torch.enable_grad():
+        start = network.encoder.mean(leaf)
+        try:
+            with check, visiting(replay):
+                out = network.body(start)
+        except NotAffine:
+            raise
+        except Exception as error:  # it ran at batch T*B, so it is a layer that cannot run at B
+            raise NotAffine(f"the body does not run at batch size B ({type(error).__name__}: {error})") from error
+    replay.finish()
+    if not out.requires_grad:
+        raise NotAffine("the replay's output does not depend on the input")
+    return out
+
+
+def _activation(network: SpikingNetwork, x: Tensor, chain: BackwardChain) -> tuple[Tensor, Pullback]:
+    assert isinstance(chain, CBA)
+    leaf = x.clone().requires_grad_()
+    with torch.enable_grad(), visiting(lambda layer, currents: chain.activation(currents, layer.threshold)):
+        logits = network.body(network.encoder.mean(leaf))
+
+    def pullback(grad: Tensor) -> Tensor:
+        return torch.autograd.grad(logits, leaf, grad, retain_graph=True)[0].contiguous()
+
+    return logits.detach(), pullback
+
+
+def _refusal(network: SpikingNetwork) -> str:
+    """Why this network, in its present modes, was refused a collapse before; empty if it was not."""
+    return network._refusals.get(_modes(network), "")
+
+
+def _remember(network: SpikingNetwork, reason: str) -> None:
+    network._refusals[_modes(network)] = reason
+    logger.info("The gradient is taken step by step, not collapsed over time: %s.", reason)
+
+
+def _modes(network: SpikingNetwork) -> tuple[tuple[int, bool], ...]:
+    return tuple((id(module), module.training) for module in network.body.modules())
+
+
+@contextmanager
+def _left_alone(network: SpikingNetwork) -> Iterator[None]:
+    """Leave weights, buffers, flags and the global random state as they were, whatever the body does.
+
+    The weights are out of the graph meanwhile: nobody needs their gradient, so none is computed.
+    """
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    training = any(module.training for module in network.body.modules())
+    buffers = [(buffer, buffer.clone()) for buffer in network.body.buffers()] if training else []
+    devices = sorted({p.device.index or 0 for p in network.parameters() if p.device.type == "cuda"})
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        with torch.random.fork_rng(devices=devices, enabled=training):
+            yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)

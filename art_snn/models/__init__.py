@@ -1,0 +1,5 @@
+"""Network architectures."""
+
+from art_snn.models.small import small_cnn
+
+__all__ = ["small_cnn"]

@@ -1,0 +1,148 @@
+"""A spiking network: encode the input, simulate the body for T steps, read out the mean of its output over time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from art_snn.chains import STBP, BackwardChain, get_chain
+from art_snn.encoders import DirectEncoder, Encoder
+from art_snn.gradients import AttackGradient, Route, Simulate, StepByStep
+from art_snn.neurons import SpikingLayer, Visitor, visiting
+
+ROUTES = ("auto", "collapsed", "step-by-step")
+
+
+class SpikingNetwork(nn.Module):
+    """A body with spiking layers, simulated for T time steps.
+
+    Inside the body time is merged into the batch, `(T*B, ...)`, time first, so that every ordinary torch layer works
+    as it is; spiking layers unfold it. The readout is the mean over time of the body's output.
+
+    A forward pass whose input requires a gradient follows `chain`, and reaches the input only. A forward pass whose
+    input does not is the network itself, differentiable in its weights by STBP (γ = 1).
+
+    :param body: Any torch module with spiking layers inside, from `(T*B, ...)` to `(T*B, K)`.
+    :param time_steps: Number of time steps T >= 1.
+    :param encoder: How an input becomes frames; direct encoding when not given.
+    :param chain: The backward chain, by name or as an object.
+    :raises ValueError: If the body has no spiking layer or `time_steps` is below 1.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        time_steps: int,
+        encoder: Encoder | None = None,
+        chain: str | BackwardChain = "hart",
+    ) -> None:
+        super().__init__()
+        if not isinstance(body, nn.Module):
+            raise TypeError(f"body must be a torch.nn.Module, got {type(body).__name__}.")
+        if not any(isinstance(module, SpikingLayer) for module in body.modules()):
+            raise ValueError("body has no spiking layer (art_snn.LIF, art_snn.IF): it is not a spiking network.")
+        if isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1:
+            raise ValueError(f"time_steps must be an integer >= 1, got {time_steps!r}.")
+        encoder = DirectEncoder() if encoder is None else encoder
+        if not isinstance(encoder, Encoder):
+            raise TypeError(f"encoder must be an art_snn.encoders.Encoder, got {type(encoder).__name__}.")
+        self.encoder = encoder
+        self.body = body
+        self.time_steps = time_steps
+        self.chain = chain  # type: ignore[assignment]
+        self.gradient_route = "auto"
+        #: How the last gradient was taken, and why; None before the first.
+        self.route: Route | None = None
+        self._refusals: dict[Any, str] = {}
+
+    @property
+    def chain(self) -> BackwardChain:
+        """The backward chain that a forward pass follows if its input requires a gradient."""
+        return self._chain
+
+    @chain.setter
+    def chain(self, chain: str | BackwardChain) -> None:
+        self._chain = get_chain(chain)
+
+    @property
+    def gradient_route(self) -> str:
+        """`"auto"` (collapsed over time where that is exact), or one of `"collapsed"` and `"step-by-step"` to force
+        it; forcing a collapse where it is inexact is an error at the next gradient.
+        """
+        return self._gradient_route
+
+    @gradient_route.setter
+    def gradient_route(self, route: str) -> None:
+        if route not in ROUTES:
+            raise ValueError(f"gradient_route must be one of {ROUTES}, got {route!r}.")
+        self._gradient_route = route
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the weights."""
+        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
+
+    @torch.compiler.disable
+    def forward(self, x: Tensor) -> Tensor:
+        """
+        :param x: Images `(B, C, H, W)` or event frames `(B, T, P, H, W)`, as the encoder takes them.
+        :return: Logits `(B, K)`.
+        :raises ValueError: If the input's shape does not fit.
+        """
+        x = self._checked(x)
+        if torch.is_grad_enabled() and x.requires_grad:
+            return AttackGradient.apply(x, self)
+        frames = self.frames(x)
+        if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
+            return self.run(frames, StepByStep(self.time_steps, len(x), [STBP()]))
+        return self.run(frames, Simulate(self.time_steps, len(x)))
+
+    def frames(self, x: Tensor) -> Tensor:
+        """Encode `x`.
+
+        :param x: Input `(B, ...)`.
+        :return: Frames `(T, B, ...)`, differentiable in `x`.
+        """
+        return self.encoder(x, self.time_steps)
+
+    def run(self, frames: Tensor, visitor: Visitor) -> Tensor:
+        """Simulate the body on encoded frames and read it out.
+
+        :param frames: Frames `(T, B, ...)`.
+        :param visitor: What happens at the spiking layers.
+        :return: Logits `(B, K)`.
+        """
+        time_steps, batch = frames.shape[:2]
+        # The layers before the first spiking layer see the same at every step: they run once, not T times.
+        once = self.encoder.static and _reaches_neurons_straight(self.body)
+        with visiting(visitor):
+            out = self.body(frames[0] if once else frames.flatten(0, 1))
+        if out.dim() != 2 or len(out) != time_steps * batch:
+            raise ValueError(
+                f"body must map (T*B, ...) to (T*B, K), here ({time_steps * batch}, K), got {tuple(out.shape)}."
+            )
+        return out.unflatten(0, (time_steps, batch)).mean(0)
+
+    def _checked(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}.")
+        if x.dim() < 2 or len(x) == 0:
+            raise ValueError(f"x must hold at least one sample, batch first, got shape {tuple(x.shape)}.")
+        self.encoder.check(tuple(x.shape), self.time_steps)
+        return x.to(self.dtype)
+
+    def extra_repr(self) -> str:
+        return f"time_steps={self.time_steps}, chain={self.chain}"
+
+
+def _reaches_neurons_straight(module: nn.Module) -> bool:
+    """Whether only `Sequential`s lie between the body and its first spiking layer, so that nothing goes round it."""
+    if isinstance(module, SpikingLayer):
+        return True
+    if type(module) is nn.Sequential:
+        for child in module:
+            if any(isinstance(inner, SpikingLayer) for inner in child.modules()):
+                return _reaches_neurons_straight(child)
+    return False
