@@ -172,8 +172,11 @@ class AttackGradient(torch.autograd.Function):
         return logits
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_logits: Tensor) -> tuple[Tensor, None]:
+        if torch.is_grad_enabled():  # create_graph=True
+            raise RuntimeError(
+                "a backward chain has no second derivative: the input's gradient cannot be differentiated."
+            )
         return ctx.pullback(grad_logits), None
 
 
@@ -329,4 +332,4 @@ def _left_alone(network: SpikingNetwork) -> Iterator[None]:
             parameter.requires_grad_(True)
         with torch.no_grad():
             for buffer, before in buffers:
-                buffer.copy_(before)
+                buffer.data.copy_(before)  # not in place for autograd: the graph saved the buffer and does not use it

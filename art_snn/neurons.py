@@ -28,6 +28,7 @@ from torch import Tensor, nn
 RESETS = ("hard", "soft")
 
 
+@torch.no_grad()
 def simulate(
     currents: Tensor,
     *,
