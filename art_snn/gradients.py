@@ -78,18 +78,15 @@ class Simulate(_Unfold):
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
         currents = self.unfold(layer, x)
+        if not self.chains:
+            return _simulate(layer, currents).flatten(0, 1)
         spikes = _empty_like(currents)
         gains = [torch.empty_like(currents[0]) for _ in self.chains]
         for block in _blocks(currents):
-            part, out = currents[:, block], spikes[:, block]
-            if self.chains:
-                trace = layer.trace(part, spikes=out)
-                for chain, gain in zip(self.chains, gains, strict=True):
-                    gain[block] = chain.gain(trace)
-            else:
-                layer.simulate(part, spikes=out)
-        if self.chains:
-            self.visits.append((layer, gains))
+            trace = layer.trace(currents[:, block], spikes=spikes[:, block])
+            for chain, gain in zip(self.chains, gains, strict=True):
+                gain[block] = chain.gain(trace)
+        self.visits.append((layer, gains))
         return spikes.flatten(0, 1)
 
 
@@ -117,33 +114,54 @@ class StepByStep(_Unfold):
 
     :param time_steps: T.
     :param batch: B.
-    :param chains: All chains that will be asked for.
+    :param chain: The chain to begin with.
     """
 
-    def __init__(self, time_steps: int, batch: int, chains: Sequence[BackwardChain]) -> None:
+    def __init__(self, time_steps: int, batch: int, chain: BackwardChain) -> None:
         super().__init__(time_steps, batch)
-        self.chain = chains[0]
-        self.keep_currents = any(chain.uses_currents for chain in chains)
+        self.chain = chain
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
-        return _Spike.apply(self.unfold(layer, x), layer, self).flatten(0, 1)
+        return _Spike.apply(x, layer, self).flatten(0, 1)
 
 
 class _Spike(torch.autograd.Function):
-    """One spiking layer over all time steps, crossed backward by the tape's chain."""
+    """One spiking layer over all time steps, crossed backward by the tape's chain.
+
+    Only the currents are kept. The backward pass simulates them again, block by block: that is cheaper than to write
+    the whole trace to memory and read it back.
+    """
 
     @staticmethod
-    def forward(ctx: Any, currents: Tensor, layer: SpikingLayer, tape: StepByStep) -> Tensor:
-        trace = layer.trace(currents)
+    def forward(ctx: Any, x: Tensor, layer: SpikingLayer, tape: StepByStep) -> Tensor:
         ctx.layer, ctx.tape = layer, tape
-        ctx.save_for_backward(trace.potentials, currents if tape.keep_currents else None)
-        return trace.spikes
+        ctx.save_for_backward(x)
+        return _simulate(layer, tape.unfold(layer, x))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None]:
-        trace = ctx.layer.as_trace(*ctx.saved_tensors)
-        return ctx.tape.chain.backward(grad_spikes, trace), None, None
+        (x,) = ctx.saved_tensors
+        currents = ctx.tape.unfold(ctx.layer, x)
+        steady = len(x) != currents.shape[0] * currents.shape[1]  # the same current at every step
+        grad = torch.empty_like(x)
+        into = grad if steady else ctx.tape.unfold(ctx.layer, grad)
+        for block in _blocks(currents):
+            trace = ctx.layer.trace(currents[:, block])
+            part = ctx.tape.chain.backward(grad_spikes[:, block], trace)
+            if steady:
+                torch.sum(part, 0, out=into[block])
+            else:
+                into[:, block] = part
+        return grad, None, None
+
+
+def _simulate(layer: SpikingLayer, currents: Tensor) -> Tensor:
+    """Spikes `(T, B, ...)` of a layer, block by block."""
+    spikes = _empty_like(currents)
+    for block in _blocks(currents):
+        layer.simulate(currents[:, block], spikes=spikes[:, block])
+    return spikes
 
 
 def _empty_like(currents: Tensor) -> Tensor:
@@ -237,7 +255,7 @@ def _simulated(network: SpikingNetwork, x: Tensor, parts: list[tuple[float, Back
     if network.gradient_route == "collapsed" and stepwise:
         raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.")
     if stepwise:
-        tape = StepByStep(network.time_steps, len(x), [part for _, part in stepwise])
+        tape = StepByStep(network.time_steps, len(x), stepwise[0][1])
         with torch.enable_grad():
             unrolled = network.run(frames, tape)
         logits = unrolled.detach()

@@ -96,7 +96,7 @@ class SpikingNetwork(nn.Module):
             return AttackGradient.apply(x, self)
         frames = self.frames(x)
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
-            return self.run(frames, StepByStep(self.time_steps, len(x), [STBP()]))
+            return self.run(frames, StepByStep(self.time_steps, len(x), STBP()))
         return self.run(frames, Simulate(self.time_steps, len(x)))
 
     def frames(self, x: Tensor) -> Tensor:

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -73,31 +72,26 @@ def simulate(
 class Trace:
     """What a forward pass leaves of one spiking layer: all that a backward chain may look at.
 
+    :param currents: Input currents x(t), shape `(T, B, ...)`.
     :param potentials: Membrane potentials before the spike, m(t), shape `(T, B, ...)`.
-    :param currents: Input currents x(t), shape `(T, B, ...)`; None where no chain in use asks for them.
+    :param spikes: Spikes s(t), 0 or 1, shape `(T, B, ...)`.
     :param decay: Membrane factor λ.
     :param threshold: Firing threshold θ.
     :param reset: `"hard"` or `"soft"`.
     :param v_rest: Resting potential of the hard reset.
     """
 
+    currents: Tensor
     potentials: Tensor
-    currents: Tensor | None
+    spikes: Tensor
     decay: float
     threshold: float
     reset: str
     v_rest: float
 
-    @cached_property
-    def spikes(self) -> Tensor:
-        """Spikes s(t) of Eq. 4, shape `(T, B, ...)`."""
-        return (self.potentials >= self.threshold).to(self.potentials.dtype)
-
-    @cached_property
+    @property
     def mean_current(self) -> Tensor:
         """Mean input current over time, W r of the layer below, shape `(B, ...)`."""
-        if self.currents is None:
-            raise ValueError("this trace was recorded without currents: the chain must set uses_currents = True")
         return self.currents.mean(0)
 
     @property
@@ -144,14 +138,6 @@ class SpikingLayer(nn.Module):
         :param currents: Input currents `(T, B, ...)`; only read.
         :param spikes: Where to write the spikes; allocated when not given.
         :return: The trace of the simulation, without a graph.
-        """
-        raise NotImplementedError
-
-    def as_trace(self, potentials: Tensor, currents: Tensor | None) -> Trace:
-        """
-        :param potentials: Membrane potentials m(t) of an earlier `trace`.
-        :param currents: Its currents, or None.
-        :return: That trace again (autograd keeps tensors, not objects).
         """
         raise NotImplementedError
 
@@ -207,12 +193,7 @@ class LIF(SpikingLayer):
     def trace(self, currents: Tensor, *, spikes: Tensor | None = None) -> Trace:
         potentials = torch.empty(currents.shape, dtype=currents.dtype, device=currents.device)
         spikes = self.simulate(currents, spikes=spikes, potentials=potentials)
-        trace = self.as_trace(potentials, currents)
-        trace.__dict__["spikes"] = spikes  # the cached property: they are at hand, not to be computed again
-        return trace
-
-    def as_trace(self, potentials: Tensor, currents: Tensor | None) -> Trace:
-        return Trace(potentials, currents, self.decay, self.threshold, self.reset, self.v_rest)
+        return Trace(currents, potentials, spikes, self.decay, self.threshold, self.reset, self.v_rest)
 
     def extra_repr(self) -> str:
         return f"decay={self.decay}, threshold={self.threshold}, reset={self.reset!r}, v_rest={self.v_rest}"

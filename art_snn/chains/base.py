@@ -17,9 +17,6 @@ class BackwardChain:
     paper's pre-calculation property), it also gives `gain`, and the backward pass collapses over time.
     """
 
-    #: Whether the rule looks at the currents x(t), which a trace otherwise does not keep.
-    uses_currents = False
-
     def backward(self, grad_spikes: Tensor, trace: Trace) -> Tensor:
         """
         :param grad_spikes: Gradient at the spikes, g(t), shape `(T, B, ...)`. Only read.

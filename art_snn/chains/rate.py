@@ -22,8 +22,6 @@ from art_snn.neurons import Trace
 class Rate(BackwardChain):
     """The rate gradient of Eq. 10."""
 
-    uses_currents = True
-
     def backward(self, grad_spikes: Tensor, trace: Trace) -> Tensor:
         return grad_spikes * self.gain(trace)
 

@@ -22,8 +22,6 @@ from art_snn.neurons import Trace
 class RGA(BackwardChain):
     """The slope of a piecewise linear rate-current curve."""
 
-    uses_currents = True
-
     def backward(self, grad_spikes: Tensor, trace: Trace) -> Tensor:
         return grad_spikes * self.gain(trace)
 

@@ -37,19 +37,18 @@ class STBP(BackwardChain):
         check_gamma(self.gamma)
 
     def backward(self, grad_spikes: Tensor, trace: Trace) -> Tensor:
+        # With a = λ G(t+1), for the hard reset G = σ (g - a (m - v_rest)) + a (1 - s), for the soft G = σ (g - θ a) + a.
+        sigma = triangle(trace.potentials, trace.threshold, self.gamma)
         grad_currents = torch.empty_like(trace.potentials)
-        later: Tensor | None = None  # λ G(t+1), the gradient at v(t)
-        for t in range(len(grad_spikes) - 1, -1, -1):
-            m, g = trace.potentials[t], grad_spikes[t]
-            sigma = triangle(m, trace.threshold, self.gamma)
-            G = grad_currents[t]
-            if later is None:
-                torch.mul(g, sigma, out=G)
-            elif trace.reset == "soft":
-                torch.addcmul(later, sigma, g.sub(later, alpha=trace.threshold), out=G)
+        last = len(grad_spikes) - 1
+        torch.mul(grad_spikes[last], sigma[last], out=grad_currents[last])
+        for t in range(last - 1, -1, -1):
+            G, a = grad_currents[t], grad_currents[t + 1] * trace.decay
+            if trace.reset == "soft":
+                torch.sub(grad_spikes[t], a, alpha=trace.threshold, out=G).mul_(sigma[t]).add_(a)
             else:
+                m, s = trace.potentials[t], trace.spikes[t]
                 height = m - trace.v_rest if trace.v_rest else m
-                silent = torch.lt(m, trace.threshold, out=torch.empty_like(m))  # 1 - s(t)
-                torch.addcmul(g, later, height, value=-1, out=G).mul_(sigma).addcmul_(later, silent)
-            later = G * trace.decay
+                torch.addcmul(grad_spikes[t], a, height, value=-1, out=G).mul_(sigma[t]).add_(a)
+                G.addcmul_(a, s, value=-1)
         return grad_currents
