@@ -227,73 +227,131 @@ def linearise(network: SpikingNetwork, x: Tensor, chain: BackwardChain) -> tuple
 def _simulated(network: SpikingNetwork, x: Tensor, parts: list[tuple[float, BackwardChain]]) -> tuple[Tensor, Pullback]:
     """All chains that follow the simulation: collapsed where that is exact, step by step otherwise."""
     leaf = x.clone().requires_grad_()
-    reason = "" if network.gradient_route == "step-by-step" else _refusal(network)
-    gained = [(weight, part) for weight, part in parts if part.has_gain]
-    if network.gradient_route == "step-by-step":
-        stepwise, gained, reason = parts, [], "it was asked for"
-    elif reason:
-        stepwise, gained = parts, []
-    else:
-        stepwise = [(weight, part) for weight, part in parts if not part.has_gain]
-        if stepwise:
-            reason = f"{', '.join(type(part).__name__ for _, part in stepwise)} has no time-independent gain"
-
-    tape: StepByStep | None = None
-    replays: list[tuple[float, Tensor]] = []
     with torch.enable_grad():
-        frames = network.frames(leaf)  # once: what is simulated and what is differentiated see the same noise
-    if gained:
-        simulate = Simulate(network.time_steps, len(x), [part for _, part in gained])
-        with torch.no_grad():
-            logits = network.run(frames.detach(), simulate)
-        try:
-            for index, (weight, _) in enumerate(gained):
-                replays.append((weight, _replay(network, leaf, simulate, index)))
-        except NotAffine as refusal:
-            _remember(network, str(refusal))
-            stepwise, replays, reason = parts, [], str(refusal)
-    if network.gradient_route == "collapsed" and stepwise:
-        raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.")
-    if stepwise:
-        tape = StepByStep(network.time_steps, len(x), stepwise[0][1])
-        with torch.enable_grad():
-            unrolled = network.run(frames, tape)
-        logits = unrolled.detach()
-        network.route = Route("step-by-step", reason)
-    else:
-        network.route = Route("collapsed", "the layers between spiking layers are affine")
+        frames, mean = network.frames(leaf), network.encoder.mean(leaf)
+    chunks = batch_chunks(network, frames.detach(), graph=not all(part.has_gain for _, part in parts))
+    pieces = [
+        _Piece(network, frames.detach()[:, chunk], mean.detach()[chunk], parts, lazy=len(chunks) > 1)
+        for chunk in chunks
+    ]
 
     def pullback(grad: Tensor) -> Tensor:
-        total: Tensor | None = None
-        for weight, replayed in replays:
-            (part_grad,) = torch.autograd.grad(replayed, leaf, grad, retain_graph=True)
-            total = _accumulate(total, part_grad, weight)
-        if tape is not None:
-            for weight, part in stepwise:
-                tape.chain = part
-                (part_grad,) = torch.autograd.grad(unrolled, leaf, grad, retain_graph=True)
-                total = _accumulate(total, part_grad, weight)
-        assert total is not None
-        return total
+        pulled = [piece.pull(grad[chunk]) for piece, chunk in zip(pieces, chunks, strict=True)]
+        throughs, grads = [], []
+        for through, parts_of_it, dim in ((frames, [p[0] for p in pulled], 1), (mean, [p[1] for p in pulled], 0)):
+            reached = [part for part in parts_of_it if part is not None]
+            if reached:
+                throughs.append(through)
+                grads.append(torch.cat(reached, dim))
+        return torch.autograd.grad(throughs, leaf, grads, retain_graph=True)[0].contiguous()
 
-    return logits, pullback
+    return torch.cat([piece.logits for piece in pieces]), pullback
+
+
+class _Piece:
+    """A part of the batch: its logits, and the way back to its encoded frames or to their mean over time.
+
+    :param network: The network.
+    :param frames: Encoded frames `(T, b, ...)`, without a graph.
+    :param mean: Their mean over time as the encoder gives it, `(b, ...)`, without a graph.
+    :param parts: The weighted chains.
+    :param lazy: Build a step-by-step graph only when it is pulled back, and drop it then, so that the graphs of many
+        pieces do not pile up.
+    """
+
+    def __init__(
+        self,
+        network: SpikingNetwork,
+        frames: Tensor,
+        mean: Tensor,
+        parts: list[tuple[float, BackwardChain]],
+        lazy: bool,
+    ) -> None:
+        self.network, self.frames, self.mean = network, frames, mean.clone().requires_grad_()
+        self.lazy = lazy
+        self.replays: list[tuple[float, Tensor]] = []
+        self.unrolled: tuple[StepByStep, Tensor, Tensor] | None = None
+
+        reason = "it was asked for" if network.gradient_route == "step-by-step" else _refusal(network)
+        gained = [] if reason else [(weight, part) for weight, part in parts if part.has_gain]
+        if gained:
+            reason = self._collapse(gained)
+            gained = [] if reason else gained
+        self.stepwise = [(weight, part) for weight, part in parts if (weight, part) not in gained]
+        if self.stepwise and not reason:
+            without = {type(part).__name__ for _, part in self.stepwise}
+            reason = f"{', '.join(sorted(without))} has no time-independent gain"
+        if self.stepwise and network.gradient_route == "collapsed":
+            raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.")
+        if self.stepwise and not lazy:
+            self.unrolled = self._unroll()
+            self.logits = self.unrolled[2].detach()
+        elif not gained:
+            with torch.no_grad():
+                self.logits = network.run(frames, Simulate(len(frames), len(mean)))
+        network.route = (
+            Route("step-by-step", reason)
+            if self.stepwise
+            else Route("collapsed", "the layers between spiking layers are affine")
+        )
+
+    def pull(self, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """
+        :param grad: Gradient at the logits `(b, K)`.
+        :return: Gradients at the frames `(T, b, ...)` and at their mean `(b, ...)`; None where no chain leads.
+        """
+        at_frames = at_mean = None
+        for weight, replayed in self.replays:
+            at_mean = _accumulate(at_mean, _vjp(replayed, self.mean, grad), weight)
+        if self.stepwise:
+            if self.unrolled is None:
+                with _left_alone(self.network):
+                    tape, leaf, unrolled = self._unroll()
+            else:
+                tape, leaf, unrolled = self.unrolled
+            for weight, tape.chain in self.stepwise:
+                at_frames = _accumulate(at_frames, _vjp(unrolled, leaf, grad), weight)
+        return at_frames, at_mean
+
+    def _unroll(self) -> tuple[StepByStep, Tensor, Tensor]:
+        tape = StepByStep(len(self.frames), len(self.mean), self.stepwise[0][1])
+        leaf = self.frames.detach().requires_grad_()
+        with torch.enable_grad():
+            return tape, leaf, self.network.run(leaf, tape)
+
+    def _collapse(self, gained: list[tuple[float, BackwardChain]]) -> str:
+        """Simulate, and replay for each chain; the reason if the body refuses."""
+        simulate = Simulate(len(self.frames), len(self.mean), [part for _, part in gained])
+        with torch.no_grad():
+            self.logits = self.network.run(self.frames, simulate)
+        try:
+            for index, (weight, _) in enumerate(gained):
+                self.replays.append((weight, _replay(self.network, self.mean, simulate, index)))
+        except NotAffine as refusal:
+            self.replays.clear()
+            _remember(self.network, str(refusal))
+            return str(refusal)
+        return ""
+
+
+def _vjp(output: Tensor, leaf: Tensor, grad: Tensor) -> Tensor:
+    return torch.autograd.grad(output, leaf, grad, retain_graph=True)[0]
 
 
 def _accumulate(total: Tensor | None, grad: Tensor, weight: float) -> Tensor:
     if total is None:
-        return grad.contiguous() if weight == 1.0 else grad * weight
+        return grad * weight if weight != 1.0 else grad
     return total.add_(grad, alpha=weight)
 
 
-def _replay(network: SpikingNetwork, leaf: Tensor, simulate: Simulate, chain: int) -> Tensor:
+def _replay(network: SpikingNetwork, mean: Tensor, simulate: Simulate, chain: int) -> Tensor:
     """One pass of the body at batch B with the gains in place of the neurons, watched by an affine check."""
-    check = AffineCheck(len(leaf))
+    check = AffineCheck(len(mean))
     replay = Replay(simulate.visits, chain, check)
     with torch.enable_grad():
-        start = network.encoder.mean(leaf)
         try:
             with check, visiting(replay):
-                out = network.body(start)
+                out = network.body(mean)
         except NotAffine:
             raise
         except Exception as error:  # it ran at batch T*B, so it is a layer that cannot run at B
@@ -302,6 +360,25 @@ def _replay(network: SpikingNetwork, leaf: Tensor, simulate: Simulate, chain: in
     if not out.requires_grad:
         raise NotAffine("the replay's output does not depend on the input")
     return out
+
+
+def batch_chunks(network: SpikingNetwork, frames: Tensor, *, graph: bool) -> list[slice]:
+    """Slices of the batch that can be simulated within the network's bound on activation memory.
+
+    :param network: The network.
+    :param frames: Encoded frames `(T, B, ...)`.
+    :param graph: Whether the activations of all layers are kept for a backward pass, or only those at work.
+    :return: The whole batch in one slice where it fits, or where a layer in training mode sees the batch as a whole.
+    """
+    batch = frames.shape[1]
+    size = batch
+    # A bound on what an unseen network can need: 256 numbers for every number of its input.
+    small = frames.numel() * frames.element_size() * 256 <= network.memory_bound
+    if not small and not any(module.training for module in network.body.modules()):
+        largest, total = network.footprint(frames)
+        # A convolution, its batch norm and the spikes stand beside each other; a graph keeps them all.
+        size = max(1, int(network.memory_bound // max(1, 3 * (total if graph else largest))))
+    return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
 
 
 def _activation(network: SpikingNetwork, x: Tensor, chain: BackwardChain) -> tuple[Tensor, Pullback]:

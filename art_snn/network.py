@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from art_snn.chains import STBP, BackwardChain, get_chain
 from art_snn.encoders import DirectEncoder, Encoder
-from art_snn.gradients import AttackGradient, Route, Simulate, StepByStep
+from art_snn.gradients import AttackGradient, Route, Simulate, StepByStep, batch_chunks
 from art_snn.neurons import SpikingLayer, Visitor, visiting
 
 ROUTES = ("auto", "collapsed", "step-by-step")
@@ -30,6 +30,9 @@ class SpikingNetwork(nn.Module):
     :param chain: The backward chain, by name or as an object.
     :raises ValueError: If the body has no spiking layer or `time_steps` is below 1.
     """
+
+    #: Bound on activation memory, in bytes: beyond it a batch is simulated in chunks, with the same results.
+    memory_bound = 2 << 30
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class SpikingNetwork(nn.Module):
         #: How the last gradient was taken, and why; None before the first.
         self.route: Route | None = None
         self._refusals: dict[Any, str] = {}
+        self._footprints: dict[Any, tuple[int, int]] = {}
 
     @property
     def chain(self) -> BackwardChain:
@@ -97,7 +101,8 @@ class SpikingNetwork(nn.Module):
         frames = self.frames(x)
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
             return self.run(frames, StepByStep(self.time_steps, len(x), STBP()))
-        return self.run(frames, Simulate(self.time_steps, len(x)))
+        chunks = [frames[:, chunk] for chunk in batch_chunks(self, frames, graph=False)]
+        return torch.cat([self.run(chunk, Simulate(self.time_steps, chunk.shape[1])) for chunk in chunks])
 
     def frames(self, x: Tensor) -> Tensor:
         """Encode `x`.
@@ -124,6 +129,27 @@ class SpikingNetwork(nn.Module):
                 f"body must map (T*B, ...) to (T*B, K), here ({time_steps * batch}, K), got {tuple(out.shape)}."
             )
         return out.unflatten(0, (time_steps, batch)).mean(0)
+
+    def footprint(self, frames: Tensor) -> tuple[int, int]:
+        """Activation memory per sample, measured once for a shape on a single blank sample.
+
+        :param frames: Encoded frames `(T, B, ...)`; only their shape and type count.
+        :return: Bytes of the largest spiking layer's activations over all T steps, and of all spiking layers' together.
+        """
+        key = (tuple(frames.shape[2:]), len(frames), frames.dtype, self.dtype)
+        if key not in self._footprints:
+            sizes: list[int] = []
+
+            def measure(layer: SpikingLayer, x: Tensor) -> Tensor:
+                spikes = simulate(layer, x)
+                sizes.append(spikes.numel() * spikes.element_size())
+                return spikes
+
+            simulate = Simulate(len(frames), 1)
+            with torch.no_grad():
+                self.run(torch.zeros_like(frames[:, :1]), measure)
+            self._footprints[key] = (max(sizes), sum(sizes))
+        return self._footprints[key]
 
     def _checked(self, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor):

@@ -132,6 +132,32 @@ def test_a_samples_gradient_does_not_depend_on_its_batch(network, seed, chain):
 
 
 @some
+@given(nets.networks(), nets.seeds, st.one_of(nets.chains, st.just(Mixed())), st.sampled_from(["auto", "step-by-step"]))
+def test_chunks_of_the_batch_give_identical_results(network, seed, chain, route):
+    x = nets.input_for(network, seed, batch=5)
+    with torch.no_grad():
+        logits = network(x)
+    whole = nets.gradient(network, x, chain, route)
+    largest, total = network.footprint(network.frames(x))
+    for bound in (1, 7 * largest, 7 * total):  # chunks of one, and of two samples
+        network.memory_bound = bound
+        with torch.no_grad():
+            assert nets.relative(network(x), logits) < EXACT
+        assert nets.relative(nets.gradient(network, x, chain, route), whole) < EXACT
+
+
+def test_chunks_bound_how_many_samples_run_at_once():
+    network, x = nets.build(time_steps=4), nets.image(0, batch=5)
+    seen = []
+    network.body[0].register_forward_hook(lambda module, args, output: seen.append(len(output)))
+    network.memory_bound = 7 * network.footprint(network.frames(x))[0]
+    seen.clear()
+    with torch.no_grad():
+        network(x)
+    assert seen == [2, 2, 1]
+
+
+@some
 @given(nets.networks(), nets.seeds, nets.chains, nets.chains, st.floats(-2, 2), st.floats(-2, 2))
 def test_a_mixture_is_the_weighted_sum(network, seed, first, second, a, b):
     x = nets.input_for(network, seed)

@@ -37,7 +37,7 @@ class STBP(BackwardChain):
         check_gamma(self.gamma)
 
     def backward(self, grad_spikes: Tensor, trace: Trace) -> Tensor:
-        # With a = λ G(t+1), for the hard reset G = σ (g - a (m - v_rest)) + a (1 - s), for the soft G = σ (g - θ a) + a.
+        # With a = λ G(t+1): hard reset G = σ (g - a (m - v_rest)) + a (1 - s), soft reset G = σ (g - θ a) + a.
         sigma = triangle(trace.potentials, trace.threshold, self.gamma)
         grad_currents = torch.empty_like(trace.potentials)
         last = len(grad_spikes) - 1
