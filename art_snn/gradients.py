@@ -209,7 +209,7 @@ def linearise(network: SpikingNetwork, x: Tensor, chain: BackwardChain) -> tuple
     :raises ValueError: If the chain mixes CBA with others, or a forced route cannot be taken.
     """
     parts = list(chain.parts())
-    with _left_alone(network):
+    with left_alone(network):
         if any(isinstance(part, CBA) for _, part in parts):
             if len(parts) > 1:
                 raise ValueError(
@@ -272,7 +272,7 @@ class _Piece:
         self.replays: list[tuple[float, Tensor]] = []
         self.unrolled: tuple[StepByStep, Tensor, Tensor] | None = None
 
-        reason = "it was asked for" if network.gradient_route == "step-by-step" else _refusal(network)
+        reason = "it was asked for" if network.gradient_route == "step-by-step" else refusal(network)
         gained = [] if reason else [(weight, part) for weight, part in parts if part.has_gain]
         if gained:
             reason = self._collapse(gained)
@@ -305,7 +305,7 @@ class _Piece:
             at_mean = _accumulate(at_mean, _vjp(replayed, self.mean, grad), weight)
         if self.stepwise:
             if self.unrolled is None:
-                with _left_alone(self.network):
+                with left_alone(self.network):
                     tape, leaf, unrolled = self._unroll()
             else:
                 tape, leaf, unrolled = self.unrolled
@@ -327,10 +327,10 @@ class _Piece:
         try:
             for index, (weight, _) in enumerate(gained):
                 self.replays.append((weight, _replay(self.network, self.mean, simulate, index)))
-        except NotAffine as refusal:
+        except NotAffine as reason:
             self.replays.clear()
-            _remember(self.network, str(refusal))
-            return str(refusal)
+            remember(self.network, str(reason))
+            return str(reason)
         return ""
 
 
@@ -393,38 +393,63 @@ def _activation(network: SpikingNetwork, x: Tensor, chain: BackwardChain) -> tup
     return logits.detach(), pullback
 
 
-def _refusal(network: SpikingNetwork) -> str:
-    """Why this network, in its present modes, was refused a collapse before; empty if it was not."""
-    return network._refusals.get(_modes(network), "")
+def refusal(network: SpikingNetwork) -> str:
+    """
+    :param network: The network.
+    :return: Why it was refused a collapse before, in its present modes; empty if it was not.
+    """
+    return network._refusals.get(modes(network), "")
 
 
-def _remember(network: SpikingNetwork, reason: str) -> None:
-    network._refusals[_modes(network)] = reason
+def remember(network: SpikingNetwork, reason: str) -> None:
+    """Keep, and say once, that the network in its present modes cannot be collapsed over time.
+
+    :param network: The network.
+    :param reason: Why.
+    """
+    network._refusals[modes(network)] = reason
     logger.info("The gradient is taken step by step, not collapsed over time: %s.", reason)
 
 
-def _modes(network: SpikingNetwork) -> tuple[tuple[int, bool], ...]:
+def modes(network: SpikingNetwork) -> tuple[tuple[int, bool], ...]:
+    """
+    :param network: The network.
+    :return: What tells apart the states in which its layers may behave differently.
+    """
     return tuple((id(module), module.training) for module in network.body.modules())
 
 
 @contextmanager
-def _left_alone(network: SpikingNetwork) -> Iterator[None]:
-    """Leave weights, buffers, flags and the global random state as they were, whatever the body does.
+def left_alone(network: SpikingNetwork) -> Iterator[None]:
+    """Leave weights, buffers, flags and the global random state as they were, whatever the body does inside the block.
 
     The weights are out of the graph meanwhile: nobody needs their gradient, so none is computed.
+
+    :param network: The network.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     training = any(module.training for module in network.body.modules())
-    buffers = [(buffer, buffer.clone()) for buffer in network.body.buffers()] if training else []
     devices = sorted({p.device.index or 0 for p in network.parameters() if p.device.type == "cuda"})
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
-        with torch.random.fork_rng(devices=devices, enabled=training):
+        with torch.random.fork_rng(devices=devices, enabled=training), buffers_kept(network):
             yield
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.data.copy_(before)  # not in place for autograd: the graph saved the buffer and does not use it
+
+
+@contextmanager
+def buffers_kept(network: SpikingNetwork) -> Iterator[None]:
+    """Undo what layers in training mode do to their buffers, such as running statistics, inside the block.
+
+    :param network: The network.
+    """
+    training = any(module.training for module in network.body.modules())
+    buffers = [(buffer, buffer.clone()) for buffer in network.body.buffers()] if training else []
+    try:
+        yield
+    finally:
+        for buffer, before in buffers:
+            buffer.data.copy_(before)  # not in place for autograd: a graph may have saved the buffer, without using it

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from art_snn.chains import STBP, BackwardChain, get_chain
 from art_snn.encoders import DirectEncoder, Encoder
-from art_snn.gradients import AttackGradient, Route, Simulate, StepByStep, batch_chunks
+from art_snn.gradients import AttackGradient, Route, Simulate, batch_chunks
 from art_snn.neurons import SpikingLayer, Visitor, visiting
+from art_snn.rate_training import logits_for_training
 
 ROUTES = ("auto", "collapsed", "step-by-step")
 
@@ -22,7 +23,8 @@ class SpikingNetwork(nn.Module):
     as it is; spiking layers unfold it. The readout is the mean over time of the body's output.
 
     A forward pass whose input requires a gradient follows `chain`, and reaches the input only. A forward pass whose
-    input does not is the network itself, differentiable in its weights by STBP (γ = 1).
+    input does not is the network itself, differentiable in its weights by `training_chain`, STBP (γ = 1)
+    unless set otherwise.
 
     :param body: Any torch module with spiking layers inside, from `(T*B, ...)` to `(T*B, K)`.
     :param time_steps: Number of time steps T >= 1.
@@ -58,7 +60,10 @@ class SpikingNetwork(nn.Module):
         self.gradient_route = "auto"
         #: How the last gradient was taken, and why; None before the first.
         self.route: Route | None = None
+        #: The chain of the weights' gradient, in training.
+        self.training_chain: BackwardChain = STBP()
         self._refusals: dict[Any, str] = {}
+        self._affine: set[Any] = set()
         self._footprints: dict[Any, tuple[int, int]] = {}
 
     @property
@@ -100,7 +105,7 @@ class SpikingNetwork(nn.Module):
             return AttackGradient.apply(x, self)
         frames = self.frames(x)
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
-            return self.run(frames, StepByStep(self.time_steps, len(x), STBP()))
+            return logits_for_training(self, frames, self.training_chain)
         chunks = [frames[:, chunk] for chunk in batch_chunks(self, frames, graph=False)]
         return torch.cat([self.run(chunk, Simulate(self.time_steps, chunk.shape[1])) for chunk in chunks])
 

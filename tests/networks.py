@@ -69,23 +69,23 @@ def build(
         return LIF(decay, threshold, reset, v_rest)
 
     width = 4
-    middle = {
-        "plain": [],
-        "residual": [
-            Residual(
-                nn.Conv2d(width, width, 3, padding=1),
-                nn.BatchNorm2d(width),
-                neurons(),
-                nn.Conv2d(width, width, 1),
-            ),
-            neurons(),
-        ],
-        "branches": [Branches(width, neurons), nn.Conv2d(2 * width, width, 1), neurons()],
-        "twice": [Twice(width, neurons)],
-        "skip": [Residual(neurons(), nn.Conv2d(width, width, 3, padding=1))],
-    }[kind]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
+        middle = {
+            "plain": [],
+            "residual": [
+                Residual(
+                    nn.Conv2d(width, width, 3, padding=1),
+                    nn.BatchNorm2d(width),
+                    neurons(),
+                    nn.Conv2d(width, width, 1),
+                ),
+                neurons(),
+            ],
+            "branches": [Branches(width, neurons), nn.Conv2d(2 * width, width, 1), neurons()],
+            "twice": [Twice(width, neurons)],
+            "skip": [Residual(neurons(), nn.Conv2d(width, width, 3, padding=1))],
+        }[kind]
         body = nn.Sequential(
             nn.Conv2d(channels, width, 3, padding=1),
             nn.BatchNorm2d(width),

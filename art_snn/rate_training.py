@@ -1,0 +1,203 @@
+r"""The weight gradient of Eq. 13 (Hao et al., ICLR 2024) in a single pass.
+
+Along a chain with a gain, the gradient ∂L/∂m of a layer is the same at every step, so that Eq. 13 becomes
+
+.. math:: ∇_W L = \sum_t \left[\frac{∂L}{∂m}\right] \frac{∂m(t)}{∂W}
+               = \left[\frac{∂L}{∂m}\right] \sum_t s^{l-1}(t)^⊤ = T \left[\frac{∂L}{∂m}\right] r^{l-1 ⊤}
+
+Simulate all T steps without a graph, keeping each layer's gains and firing rates; then run the body once, at batch B,
+on the mean input, each spiking layer giving its firing rate as value and its gain as derivative. Ordinary autograd
+through that pass yields Eq. 13.
+
+It equals the step-by-step weight gradient where the layers between spiking layers are affine, batch norm in evaluation
+mode included. Batch norm in training mode is used with the statistics of all T steps, as in the simulation, and passes
+the gradient of its mean exactly; of its variance, the part between samples is differentiated and the part within a
+sample, over time, is held constant. That is an approximation: the exact term correlates the normalised input at every
+single step with what lies below, which no pass at batch B can hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from art_snn.affine import AffineCheck, NotAffine
+from art_snn.chains import BackwardChain
+from art_snn.gradients import Simulate, StepByStep, buffers_kept, left_alone, modes, refusal, remember
+from art_snn.neurons import SpikingLayer, visiting
+
+if TYPE_CHECKING:
+    from art_snn.network import SpikingNetwork
+
+Statistics = tuple[Tensor, Tensor]  # of one batch norm over all steps: mean and variance of each channel
+
+
+def logits_for_training(network: SpikingNetwork, frames: Tensor, chain: BackwardChain) -> Tensor:
+    """Logits whose gradient in the weights follows a chain: in one pass where it can be, step by step otherwise.
+
+    :param network: The network.
+    :param frames: Encoded frames `(T, B, ...)`.
+    :param chain: The chain, which must follow the simulation.
+    :return: Logits `(B, K)`.
+    """
+    if not chain.has_gain or network.gradient_route == "step-by-step" or refusal(network):
+        return network.run(frames, StepByStep(frames.shape[0], frames.shape[1], chain))
+    simulate, recorder = _Rates(frames.shape[0], frames.shape[1], chain), _RecordBatchNorm()
+    with torch.no_grad(), recorder:
+        network.run(frames, simulate)
+    mean = frames.mean(0)
+    if modes(network) not in network._affine:
+        try:
+            _check(network, mean, simulate, recorder)
+        except NotAffine as reason:
+            if network.gradient_route == "collapsed":
+                raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.") from None
+            remember(network, str(reason))
+            return network.run(frames, StepByStep(frames.shape[0], frames.shape[1], chain))
+        network._affine.add(modes(network))
+    replay_norm = _ReplayBatchNorm(recorder.statistics, constant=False)
+    with buffers_kept(network), replay_norm, visiting(_Replay(simulate.kept)):
+        return network.body(mean)
+
+
+class _Rates(Simulate):
+    """Visitor: simulate, and keep gain and firing rate of every spiking layer."""
+
+    def __init__(self, time_steps: int, batch: int, chain: BackwardChain) -> None:
+        super().__init__(time_steps, batch, [chain])
+        self.kept: list[tuple[SpikingLayer, Tensor, Tensor]] = []
+
+    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        spikes = super().__call__(layer, x)
+        _, (gain,) = self.visits[-1]
+        self.kept.append((layer, gain, spikes.unflatten(0, (self.time_steps, self.batch)).mean(0)))
+        return spikes
+
+
+class _Replay:
+    """Visitor: the firing rate as value, the gain as derivative."""
+
+    def __init__(self, kept: list[tuple[SpikingLayer, Tensor, Tensor]], check: AffineCheck | None = None) -> None:
+        self.kept, self.check = iter(kept), check
+
+    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        recorded, gain, rate = next(self.kept, (None, x, x))
+        if recorded is not layer or gain.shape != x.shape:
+            raise NotAffine("the spiking layers do not run in the same order, or shape, at batch size B")
+        if self.check is not None:
+            self.check.gains.add(id(gain))
+            return x * gain
+        return _RateWithGain.apply(x, rate, gain)
+
+
+class _RateWithGain(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, current: Tensor, rate: Tensor, gain: Tensor) -> Tensor:
+        ctx.save_for_backward(gain)
+        return rate.view_as(rate)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (gain,) = ctx.saved_tensors
+        return grad * gain, None, None
+
+
+def _check(network: SpikingNetwork, mean: Tensor, simulate: _Rates, recorder: _RecordBatchNorm) -> None:
+    """Watch one replay with the weights out of the graph; batch norm in training mode is affine, given its statistics.
+
+    :raises NotAffine: If the body is not.
+    """
+    check = AffineCheck(len(mean))
+    leaf = mean.clone().requires_grad_()
+    replay_norm = _ReplayBatchNorm(recorder.statistics, constant=True)
+    with left_alone(network), check, replay_norm, visiting(_Replay(simulate.kept, check)):
+        try:
+            network.body(leaf)
+        except NotAffine:
+            raise
+        except Exception as error:
+            raise NotAffine(f"the body does not run at batch size B ({type(error).__name__}: {error})") from error
+
+
+class _BatchNorm(TorchFunctionMode):
+    """Takes the place of every batch norm in training mode."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.batch_norm:
+            call = _batch_norm_arguments(*args, **kwargs)
+            if call["training"]:
+                return self.normalise(**call)
+        return func(*args, **kwargs)
+
+    def normalise(self, **call: Any) -> Tensor:
+        raise NotImplementedError
+
+
+def _batch_norm_arguments(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> dict[str, Any]:
+    return dict(locals())
+
+
+class _RecordBatchNorm(_BatchNorm):
+    """Normalises as usual, running statistics included, and keeps the statistics of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.statistics: list[Statistics] = []
+
+    def normalise(self, **call: Any) -> Tensor:
+        out, mean, inverse = torch.native_batch_norm(
+            call["input"],
+            call["weight"],
+            call["bias"],
+            call["running_mean"],
+            call["running_var"],
+            True,
+            call["momentum"],
+            call["eps"],
+        )
+        self.statistics.append((mean, inverse.pow(-2) - call["eps"]))
+        return out
+
+
+class _ReplayBatchNorm(_BatchNorm):
+    """Normalises a time average with the recorded statistics; running statistics are left alone.
+
+    :param statistics: Mean and variance over all steps, in the order of the calls.
+    :param constant: Whether to hold them constant, or to differentiate their part between samples.
+    """
+
+    def __init__(self, statistics: list[Statistics], constant: bool) -> None:
+        super().__init__()
+        self.statistics: Iterator[Statistics] = iter(statistics)
+        self.constant = constant
+
+    def normalise(self, **call: Any) -> Tensor:
+        x, weight, bias = call["input"], call["weight"], call["bias"]
+        mean, variance = next(self.statistics, (None, None))
+        if mean is None or variance is None:
+            raise NotAffine("a batch norm runs more often at batch size B than in the simulation")
+        if not self.constant:
+            own_variance, own_mean = torch.var_mean(x, [0, *range(2, x.dim())], correction=0)
+            mean = mean + (own_mean - own_mean.detach())
+            variance = variance + (own_variance - own_variance.detach())
+        scale = (variance + call["eps"]).rsqrt()
+        if weight is not None:
+            scale = scale * weight
+        shift = -mean * scale if bias is None else bias - mean * scale
+        channels = (1, -1, *[1] * (x.dim() - 2))
+        return x * scale.view(channels) + shift.view(channels)
