@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
+from art.defences.postprocessor import Postprocessor
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
 from art_snn.chains import CBA, BackwardChain, get_chain
 from art_snn.network import SpikingNetwork
+from art_snn.neurons import SpikingLayer
 
 Array = Any  # a numpy array or a torch tensor
 
@@ -31,6 +33,9 @@ class PyTorchSNNClassifier(PyTorchClassifier):
     :param nb_classes: Number of classes K >= 2.
     :param optimizer: The optimizer of `fit`.
     :param chain: The backward chain, a name or an object such as `HART(gamma=0.8)`; the network's own when not given.
+    :param gradient_samples: Number n of draws of a random encoder's noise over which `loss_gradient` and
+        `class_gradient` average (expectation over transformation). Without noise, or with frozen noise, there is
+        nothing to average.
     :param kwargs: All other arguments of ART's `PyTorchClassifier`: `clip_values`, `preprocessing_defences`,
         `postprocessing_defences`, `preprocessing`, `channels_first`, `use_amp`, `opt_level`, `loss_scale` and
         `device_type` (`"gpu"` where there is one, or `"cpu"`).
@@ -38,7 +43,7 @@ class PyTorchSNNClassifier(PyTorchClassifier):
     :raises ValueError: If an argument is out of its range.
     """
 
-    estimator_params = [*PyTorchClassifier.estimator_params, "chain"]
+    estimator_params = [*PyTorchClassifier.estimator_params, "chain", "gradient_samples"]
 
     def __init__(
         self,
@@ -49,6 +54,7 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         optimizer: torch.optim.Optimizer | None = None,
         *,
         chain: str | BackwardChain | None = None,
+        gradient_samples: int = 1,
         **kwargs: Any,
     ) -> None:
         network = getattr(model, "_orig_mod", model)  # what torch.compile wraps
@@ -66,6 +72,19 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         super().__init__(network, loss, input_shape, int(nb_classes), optimizer=optimizer, **kwargs)
         if chain is not None:
             self.chain = chain
+        self.gradient_samples = gradient_samples
+        self._layer_names = list(_layers("body", network.body))
+
+    @property
+    def gradient_samples(self) -> int:
+        """Number of draws of a random encoder's noise over which a gradient is averaged."""
+        return self._gradient_samples
+
+    @gradient_samples.setter
+    def gradient_samples(self, samples: int) -> None:
+        if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 1:
+            raise ValueError(f"gradient_samples must be an integer >= 1, got {samples!r}.")
+        self._gradient_samples = int(samples)
 
     @property
     def chain(self) -> BackwardChain:
@@ -128,7 +147,7 @@ class PyTorchSNNClassifier(PyTorchClassifier):
             with self._following(part):
                 return super(PyTorchSNNClassifier, self).loss_gradient(x, y, training_mode=training_mode, **kwargs)
 
-        return self._summed(gradient, chain)
+        return self._expected(gradient, chain)
 
     def class_gradient(
         self,
@@ -156,7 +175,58 @@ class PyTorchSNNClassifier(PyTorchClassifier):
                     x, label=label, training_mode=training_mode, **kwargs
                 )
 
-        return self._summed(gradient, chain)
+        return self._expected(gradient, chain)
+
+    def get_activations(
+        self, x: Array, layer: int | str | None = None, batch_size: int = 128, framework: bool = False
+    ) -> Array:
+        """
+        A layer's output, averaged over time: of a spiking layer, its firing rates.
+
+        :param x: Inputs `(N, *input_shape)`, an array or a tensor.
+        :param layer: Index into `layer_names`, or the name of any module inside the network's body. Of a module that
+            runs several times in a pass, its last run counts.
+        :param batch_size: Batch size.
+        :param framework: Whether to return a tensor; if `x` is one that requires a gradient, it is differentiable in
+            `x` along the chain (CBA gives its activation network's values). Otherwise an array comes back.
+        :return: Activations `(N, ...)`.
+        :raises ValueError: If `x` does not fit, or there is no such layer.
+        """
+        x = self._checked_input(x)
+        names = dict(self.model.named_modules())
+        if isinstance(layer, (int, np.integer)) and -len(self._layer_names) <= layer < len(self._layer_names):
+            layer = self._layer_names[layer]
+        if not isinstance(layer, str) or not layer.startswith("body") or layer not in names:
+            raise ValueError(
+                f"layer must be one of {self._layer_names}, or an index from 0 to {len(self._layer_names) - 1}, "
+                f"got {layer!r}."
+            )
+        tap = _Tap(self.model.body, names[layer])
+        network = SpikingNetwork(tap, self.model.time_steps, self.model.encoder, self.chain)
+        network.gradient_route, network.memory_bound = self.model.gradient_route, self.model.memory_bound
+        differentiable = framework and isinstance(x, torch.Tensor) and x.requires_grad
+
+        def activations(part: Array) -> torch.Tensor:
+            with nullcontext() if differentiable else torch.no_grad():
+                return network(torch.as_tensor(part).to(self._device)).reshape(len(part), *tap.shape)
+
+        with self._mode_kept():
+            self._model.eval()
+            x_preprocessed, _ = self._apply_preprocessing(x, y=None, fit=False, no_grad=not differentiable)
+            parts = [x_preprocessed[i : i + batch_size] for i in range(0, len(x_preprocessed), batch_size)]
+            result = torch.cat([activations(part) for part in parts])
+        return result if framework else result.cpu().numpy()
+
+    def _predict_framework(self, x: torch.Tensor, y: torch.Tensor | None = None) -> Any:
+        with self._mode_kept():
+            return super()._predict_framework(x, y)
+
+    def _expected(self, gradient: Any, chain: str | BackwardChain | None) -> Array:
+        """A gradient; averaged over draws of the encoder's noise, if that was asked for and there is noise."""
+        noisy = not getattr(self.model.encoder, "is_frozen", True)
+        if self.gradient_samples == 1 or not noisy:
+            return self._summed(gradient, chain)
+        return sum(self._summed(gradient, chain) for _ in range(self.gradient_samples)) / self.gradient_samples
 
     def _summed(self, gradient: Any, chain: str | BackwardChain | None) -> Array:
         """One gradient; or, where CBA is part of a mixture and so has logits of its own, the sum of its parts'."""
@@ -165,6 +235,46 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         if len(parts) == 1 or not any(isinstance(part, CBA) for _, part in parts):
             return gradient(chain)
         return sum(weight * gradient(part) for weight, part in parts)
+
+    def fit(self, x: np.ndarray, y: np.ndarray, *args: Any, training_chain: Any = None, **kwargs: Any) -> None:
+        """
+        Train the network, whose weights' gradient is STBP's; it is in evaluation mode afterwards.
+
+        :param x: Inputs `(N, *input_shape)`.
+        :param y: Labels, one-hot `(N, K)` or indices `(N,)`.
+        :param args: ART's other arguments: `batch_size`, `nb_epochs`, `training_mode`, `drop_last`, `scheduler`,
+            `verbose`.
+        :param training_chain: The chain of the weights' gradient for this call, a name or an object; the network's
+            own `training_chain` when not given.
+        :param kwargs: As `args`, by name.
+        :raises ValueError: If `x` or `y` do not fit.
+        """
+        x = self._checked_input(x)
+        with self._trained_by(training_chain):
+            super().fit(x, self._checked_labels(y, len(x)), *args, **kwargs)
+
+    def fit_generator(self, generator: Any, *args: Any, training_chain: Any = None, **kwargs: Any) -> None:
+        """
+        Train the network on a generator's batches, as `fit` does.
+
+        :param generator: An ART data generator.
+        :param args: ART's other arguments: `nb_epochs`, `verbose`.
+        :param training_chain: As for `fit`.
+        :param kwargs: As `args`, by name.
+        """
+        with self._trained_by(training_chain):
+            super().fit_generator(generator, *args, **kwargs)
+
+    @contextmanager
+    def _trained_by(self, chain: str | BackwardChain | None) -> Iterator[None]:
+        before = self.model.training_chain
+        if chain is not None:
+            self.model.training_chain = get_chain(chain)
+        try:
+            yield
+        finally:
+            self.model.training_chain = before
+            self._model.eval()
 
     @contextmanager
     def _following(self, chain: BackwardChain) -> Iterator[None]:
@@ -263,3 +373,54 @@ class PyTorchSNNClassifier(PyTorchClassifier):
             self._device = torch.device("cpu")
         self._model = self._make_model_wrapper(network)
         self._model.to(self._device)
+
+
+class Softmax(Postprocessor):
+    """Probabilities as predictions, for the attacks that insist on them; gradients stay those of the logits.
+
+    Give it to a classifier as `postprocessing_defences=Softmax()`.
+
+    :param apply_fit: Whether it applies in training.
+    :param apply_predict: Whether it applies to predictions.
+    """
+
+    def __init__(self, apply_fit: bool = False, apply_predict: bool = True) -> None:
+        super().__init__(is_fitted=True, apply_fit=apply_fit, apply_predict=apply_predict)
+
+    def __call__(self, preds: np.ndarray) -> np.ndarray:
+        """
+        :param preds: Logits `(N, K)`.
+        :return: Probabilities `(N, K)`.
+        """
+        return torch.softmax(torch.from_numpy(preds), 1).numpy()
+
+
+class _Tap(nn.Module):
+    """A body that gives the output of one of its modules, flat, instead of its own.
+
+    :param body: The body.
+    :param module: The module inside it, or the body itself.
+    """
+
+    def __init__(self, body: nn.Module, module: nn.Module) -> None:
+        super().__init__()
+        self.body, self.module = body, module
+        self.shape: tuple[int, ...] = ()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs: list[torch.Tensor] = []
+        with self.module.register_forward_hook(lambda _module, _args, output: outputs.append(output)):
+            self.body(x)
+        if not outputs or not isinstance(outputs[-1], torch.Tensor):
+            raise ValueError(f"layer {type(self.module).__name__} does not run, or its output is no tensor.")
+        self.shape = tuple(outputs[-1].shape[1:])
+        return outputs[-1].flatten(1) if self.shape else outputs[-1].unsqueeze(1)
+
+
+def _layers(name: str, module: nn.Module) -> Iterator[str]:
+    """Names of the innermost modules, in the order of their definition; a spiking layer is one."""
+    children = [] if isinstance(module, SpikingLayer) else list(module.named_children())
+    if not children:
+        yield name
+    for child_name, child in children:
+        yield from _layers(f"{name}.{child_name}", child)

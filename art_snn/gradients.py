@@ -36,7 +36,13 @@ logger = logging.getLogger(__name__)
 #: Elements of one layer's trace that are simulated at a time on a CPU, so that they stay in its cache.
 BLOCK = 1 << 18
 
+#: Bytes of the largest spiking layer's activations in one go on a CPU, where no graph is kept: larger tensors come as
+#: fresh pages from the operating system at every layer, which costs more than it saves to run more samples at once.
+CHUNK = 16 << 20
+
 Pullback = Callable[[Tensor], Tensor]
+#: Spiking layers in the order in which a pass met them, each with the gains of the chains in question.
+Visits = list[tuple[SpikingLayer, list[Tensor]]]
 
 
 class Route(NamedTuple):
@@ -74,7 +80,7 @@ class Simulate(_Unfold):
     def __init__(self, time_steps: int, batch: int, chains: Sequence[BackwardChain] = ()) -> None:
         super().__init__(time_steps, batch)
         self.chains = chains
-        self.visits: list[tuple[SpikingLayer, list[Tensor]]] = []
+        self.visits: Visits = []
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
         currents = self.unfold(layer, x)
@@ -93,7 +99,7 @@ class Simulate(_Unfold):
 class Replay:
     """Visitor: multiply by the gains that a :class:`Simulate` kept, in the order in which it met the layers."""
 
-    def __init__(self, visits: Sequence[tuple[SpikingLayer, list[Tensor]]], chain: int, check: AffineCheck) -> None:
+    def __init__(self, visits: Visits, chain: int, check: AffineCheck) -> None:
         self.visits, self.chain, self.check = iter(visits), chain, check
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
@@ -229,7 +235,8 @@ def _simulated(network: SpikingNetwork, x: Tensor, parts: list[tuple[float, Back
     leaf = x.clone().requires_grad_()
     with torch.enable_grad():
         frames, mean = network.frames(leaf), network.encoder.mean(leaf)
-    chunks = batch_chunks(network, frames.detach(), graph=not all(part.has_gain for _, part in parts))
+    stepwise = network.gradient_route == "step-by-step" or not all(part.has_gain for _, part in parts)
+    chunks = batch_chunks(network, frames.detach(), "graph" if stepwise or refusal(network) else "replay")
     pieces = [
         _Piece(network, frames.detach()[:, chunk], mean.detach()[chunk], parts, lazy=len(chunks) > 1)
         for chunk in chunks
@@ -287,8 +294,7 @@ class _Piece:
             self.unrolled = self._unroll()
             self.logits = self.unrolled[2].detach()
         elif not gained:
-            with torch.no_grad():
-                self.logits = network.run(frames, Simulate(len(frames), len(mean)))
+            self.logits, _ = simulate_in_chunks(network, frames)
         network.route = (
             Route("step-by-step", reason)
             if self.stepwise
@@ -321,12 +327,10 @@ class _Piece:
 
     def _collapse(self, gained: list[tuple[float, BackwardChain]]) -> str:
         """Simulate, and replay for each chain; the reason if the body refuses."""
-        simulate = Simulate(len(self.frames), len(self.mean), [part for _, part in gained])
-        with torch.no_grad():
-            self.logits = self.network.run(self.frames, simulate)
+        self.logits, visits = simulate_in_chunks(self.network, self.frames, [part for _, part in gained])
         try:
             for index, (weight, _) in enumerate(gained):
-                self.replays.append((weight, _replay(self.network, self.mean, simulate, index)))
+                self.replays.append((weight, _replay(self.network, self.mean, visits, index)))
         except NotAffine as reason:
             self.replays.clear()
             remember(self.network, str(reason))
@@ -344,10 +348,10 @@ def _accumulate(total: Tensor | None, grad: Tensor, weight: float) -> Tensor:
     return total.add_(grad, alpha=weight)
 
 
-def _replay(network: SpikingNetwork, mean: Tensor, simulate: Simulate, chain: int) -> Tensor:
+def _replay(network: SpikingNetwork, mean: Tensor, visits: Visits, chain: int) -> Tensor:
     """One pass of the body at batch B with the gains in place of the neurons, watched by an affine check."""
     check = AffineCheck(len(mean))
-    replay = Replay(simulate.visits, chain, check)
+    replay = Replay(visits, chain, check)
     with torch.enable_grad():
         try:
             with check, visiting(replay):
@@ -362,22 +366,52 @@ def _replay(network: SpikingNetwork, mean: Tensor, simulate: Simulate, chain: in
     return out
 
 
-def batch_chunks(network: SpikingNetwork, frames: Tensor, *, graph: bool) -> list[slice]:
-    """Slices of the batch that can be simulated within the network's bound on activation memory.
+def simulate_in_chunks(
+    network: SpikingNetwork, frames: Tensor, chains: Sequence[BackwardChain] = ()
+) -> tuple[Tensor, Visits]:
+    """Run the network without a graph, some samples at a time.
 
     :param network: The network.
     :param frames: Encoded frames `(T, B, ...)`.
-    :param graph: Whether the activations of all layers are kept for a backward pass, or only those at work.
+    :param chains: Chains whose gains are wanted.
+    :return: Logits `(B, K)`, and for every visit of a spiking layer the layer and its gains `(B, ...)`.
+    """
+    logits, visits = [], []
+    with torch.no_grad():
+        for chunk in batch_chunks(network, frames):
+            simulate = Simulate(len(frames), chunk.stop - chunk.start, chains)
+            logits.append(network.run(frames[:, chunk], simulate))
+            visits.append(simulate.visits)
+    if len(visits) == 1:
+        return logits[0], visits[0]
+    merged = []
+    for same in zip(*visits, strict=True):
+        gains = [torch.cat(parts) for parts in zip(*(gains for _, gains in same), strict=True)]
+        merged.append((same[0][0], gains))
+    return torch.cat(logits), merged
+
+
+def batch_chunks(network: SpikingNetwork, frames: Tensor, kept: str = "") -> list[slice]:
+    """Slices of the batch that can run at once within the network's bound on activation memory.
+
+    :param network: The network.
+    :param frames: Encoded frames `(T, B, ...)`.
+    :param kept: What is kept of the activations for a backward pass: nothing, those of a `"replay"` at batch B, or
+        those of all steps in a `"graph"`.
     :return: The whole batch in one slice where it fits, or where a layer in training mode sees the batch as a whole.
     """
-    batch = frames.shape[1]
+    time_steps, batch = frames.shape[:2]
+    bound = network.memory_bound
+    if not kept and frames.device.type == "cpu":
+        bound = min(bound, 3 * CHUNK)
     size = batch
-    # A bound on what an unseen network can need: 256 numbers for every number of its input.
-    small = frames.numel() * frames.element_size() * 256 <= network.memory_bound
+    # No network is likely to need more than 256 numbers for every number of its input.
+    small = frames.numel() * frames.element_size() * 256 <= bound
     if not small and not any(module.training for module in network.body.modules()):
         largest, total = network.footprint(frames)
         # A convolution, its batch norm and the spikes stand beside each other; a graph keeps them all.
-        size = max(1, int(network.memory_bound // max(1, 3 * (total if graph else largest))))
+        needed = 3 * {"": largest, "replay": total // time_steps, "graph": total}[kept]
+        size = max(1, bound // max(1, needed))
     return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
 
 

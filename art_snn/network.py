@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from art_snn.chains import STBP, BackwardChain, get_chain
 from art_snn.encoders import DirectEncoder, Encoder
-from art_snn.gradients import AttackGradient, Route, Simulate, batch_chunks
+from art_snn.gradients import AttackGradient, Route, Simulate, simulate_in_chunks
 from art_snn.neurons import SpikingLayer, Visitor, visiting
 from art_snn.rate_training import logits_for_training
 
@@ -106,8 +106,7 @@ class SpikingNetwork(nn.Module):
         frames = self.frames(x)
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
             return logits_for_training(self, frames, self.training_chain)
-        chunks = [frames[:, chunk] for chunk in batch_chunks(self, frames, graph=False)]
-        return torch.cat([self.run(chunk, Simulate(self.time_steps, chunk.shape[1])) for chunk in chunks])
+        return simulate_in_chunks(self, frames)[0]
 
     def frames(self, x: Tensor) -> Tensor:
         """Encode `x`.

@@ -85,13 +85,12 @@ def installed(library: str) -> bool:
 
 
 class SpikingJelly(nn.Module):
-    """The same network in SpikingJelly: multi-step mode, its torch backend unless another is asked for.
+    """The same network in SpikingJelly 2: multi-step mode, with the kernels it chooses for the device itself.
 
     :param network: The network whose layers and weights are shared.
-    :param backend: SpikingJelly's backend, `"torch"`, `"cupy"` or `"triton"`.
     """
 
-    def __init__(self, network: SpikingNetwork, backend: str = "torch") -> None:
+    def __init__(self, network: SpikingNetwork) -> None:
         from spikingjelly.activation_based import functional, layer, neuron, surrogate
 
         super().__init__()
@@ -106,7 +105,6 @@ class SpikingJelly(nn.Module):
                 surrogate_function=surrogate.ATan(),
                 detach_reset=False,
                 step_mode="m",
-                backend=backend,
             )
 
         self.body = _converted(network.body, neurons, wrap=layer.SeqToANNContainer)

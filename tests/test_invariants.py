@@ -150,7 +150,7 @@ def test_chunks_bound_how_many_samples_run_at_once():
     network, x = nets.build(time_steps=4), nets.image(0, batch=5)
     seen = []
     network.body[0].register_forward_hook(lambda module, args, output: seen.append(len(output)))
-    network.memory_bound = 7 * network.footprint(network.frames(x))[0]
+    network.memory_bound = 7 * network.footprint(network.frames(x))[0]  # two samples at a time
     seen.clear()
     with torch.no_grad():
         network(x)
