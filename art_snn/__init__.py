@@ -1,11 +1,20 @@
-"""art-snn: attacks on spiking neural networks, through the Adversarial Robustness Toolbox."""
+"""art-snn: attacks on spiking neural networks, through the Adversarial Robustness Toolbox.
+
+The public names below are loaded when they are first used, so that `import art_snn`, and with it `art-snn --help`, does
+not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from art_snn._version import __version__
-from art_snn.chains import get_chain
-from art_snn.classifier import PyTorchSNNClassifier
-from art_snn.encoders import DirectEncoder, EventFrames, PoissonEncoder
-from art_snn.network import SpikingNetwork
-from art_snn.neurons import IF, LIF
+
+if TYPE_CHECKING:
+    from art_snn.chains import get_chain
+    from art_snn.classifier import PyTorchSNNClassifier
+    from art_snn.encoders import DirectEncoder, EventFrames, PoissonEncoder
+    from art_snn.network import SpikingNetwork
+    from art_snn.neurons import IF, LIF
 
 __all__ = [
     "IF",
@@ -18,3 +27,24 @@ __all__ = [
     "__version__",
     "get_chain",
 ]
+
+_MODULES = {
+    "IF": "neurons",
+    "LIF": "neurons",
+    "DirectEncoder": "encoders",
+    "EventFrames": "encoders",
+    "PoissonEncoder": "encoders",
+    "PyTorchSNNClassifier": "classifier",
+    "SpikingNetwork": "network",
+    "get_chain": "chains",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"art_snn.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

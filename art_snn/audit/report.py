@@ -1,0 +1,195 @@
+"""An audit's findings: on the screen, as files, as pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from art_snn.audit.protocol import SCENARIOS, AuditResult
+from art_snn.audit.settings import GAMMAS, HELD_OUT, TUNED
+from art_snn.files import replacing
+
+TITLES = {
+    "cba": "CBA",
+    "bptr": "BPTR",
+    "stbp": "STBP",
+    "stbp-best": "STBP, best γ",
+    "rga": "RGA",
+    "hart": "HART",
+    "rate": "Rate",
+    "mixed": "HART + STBP",
+}
+NAMES = {"fgsm": "FGSM", "pgd": "PGD"}
+SCENARIO_NAMES = {"WBA": "white-box", "BBA": "black-box"}
+
+
+def table(result: AuditResult, scenario: str) -> Table:
+    """
+    :param result: An audit's findings.
+    :param scenario: `"WBA"` (in the manner of the paper's Table 2) or `"BBA"` (Table 3).
+    :return: Attack success rates in per cent, one line an attack, one column a chain; the chosen γ below its rate.
+    """
+    settings = result.settings
+    view = Table(
+        title=f"Attack success rate (%), {SCENARIO_NAMES[scenario]}, ε = {settings.eps:g}", title_justify="left"
+    )
+    view.add_column("attack")
+    for chain in settings.chains:
+        view.add_column(TITLES[chain], justify="right")
+    for attack in settings.attacks:
+        best = result.strongest(attack, scenario)
+        cells = []
+        for chain in settings.chains:
+            row = result.rate(attack, scenario, chain, settings.eps)
+            text = f"{row.rate.percent:.1f}"
+            text = f"[bold]{text}[/bold]" if chain in best else text
+            cells.append(text if row.gamma is None else f"{text}\nγ = {row.gamma:g}")
+        view.add_row(NAMES[attack], *cells)
+    return view
+
+
+def headline(result: AuditResult) -> str:
+    """
+    :param result: An audit's findings.
+    :return: What was attacked: the lines above the tables.
+    """
+    s = result.settings
+    return (
+        f"Target: small_cnn on digits, T = {s.time_steps}, λ = {s.decay:g}, {s.reset} reset, {s.encoder} encoding, "
+        f"seed {s.seed}. Clean accuracy {result.accuracy[0]:.1f} % on the {s.samples} attacked samples "
+        f"(second network, seed {s.seed + 1}: {result.accuracy[1]:.1f} %)."
+    )
+
+
+def verdict(result: AuditResult) -> str:
+    """
+    :param result: An audit's findings.
+    :return: Which chain came out strongest, and whether HART did: the lines below the tables.
+    """
+    s = result.settings
+    lines = []
+    if "pgd" in s.attacks:
+        lines.append(f"PGD takes {s.steps} steps of {s.alpha(s.eps):g}.")
+    if set(s.chains) & set(TUNED):
+        how = f"is given as {s.gamma:g}" if s.gamma else f"is chosen on {HELD_OUT} held-out samples from {GAMMAS}"
+        lines.append(f"γ of HART (and of STBP, where the column says so) {how}; plain STBP has γ = 1, as in training.")
+    for scenario in SCENARIOS:
+        for attack in s.attacks:
+            best = result.strongest(attack, scenario)
+            rate = result.rate(attack, scenario, best[0], s.eps).rate
+            low, high = rate.interval()
+            line = (
+                f"{SCENARIO_NAMES[scenario]} {NAMES[attack]}: strongest {' and '.join(TITLES[c] for c in best)}, "
+                f"{rate.percent:.1f} % (95 % interval {low:.1f} to {high:.1f})"
+            )
+            if "hart" in s.chains and "hart" not in best:
+                line += f"; HART {result.rate(attack, scenario, 'hart', s.eps).rate.percent:.1f} %"
+            lines.append(line + ".")
+    return "\n".join(lines)
+
+
+def write_files(result: AuditResult, folder: Path) -> list[Path]:
+    """Write `results.json`, `results.csv`, `asr_against_eps.png` and `examples.png`.
+
+    :param result: An audit's findings.
+    :param folder: Where to; it exists.
+    :return: The files' paths.
+    """
+    writers = {
+        "results.json": _write_json,
+        "results.csv": _write_csv,
+        "asr_against_eps.png": _draw_rates,
+        "examples.png": _draw_examples,
+    }
+    for name, write in writers.items():
+        with replacing(folder / name) as temporary:
+            write(result, temporary)
+    return [folder / name for name in writers]
+
+
+def as_dict(result: AuditResult) -> dict[str, Any]:
+    """
+    :param result: An audit's findings.
+    :return: Every number, all settings, seeds and versions, as plain values.
+    """
+    seed = result.settings.seed
+    return {
+        "settings": asdict(result.settings),
+        "seeds": {"data": seed, "target": seed, "second": seed + 1},
+        "versions": versions(),
+        "clean_accuracy": {"target": result.accuracy[0], "second": result.accuracy[1]},
+        "results": [row.as_dict() for row in result.rows],
+        "gamma_search": [row.as_dict() for row in result.search],
+    }
+
+
+def versions() -> dict[str, str]:
+    """
+    :return: Versions of Python and of the packages that decide the numbers.
+    """
+    packages = ("art-snn", "adversarial-robustness-toolbox", "torch", "numpy", "scikit-learn")
+    return {"python": platform.python_version(), **{package: metadata.version(package) for package in packages}}
+
+
+def _write_json(result: AuditResult, path: Path) -> None:
+    path.write_text(json.dumps(as_dict(result), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_csv(result: AuditResult, path: Path) -> None:
+    rows = [row.as_dict() for row in result.rows]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _figure(columns: int, rows: int, width: float, height: float) -> tuple[Any, Any]:
+    """A figure that needs no screen and touches no global state of matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _draw_rates(result: AuditResult, path: Path) -> None:
+    settings = result.settings
+    figure, axes = _figure(len(settings.attacks), 1, 5.2 * len(settings.attacks) + 1.4, 4.4)
+    markers = dict(zip(TITLES, "vsoPD*^X", strict=True))
+    for axis, attack in zip(axes[0], settings.attacks, strict=True):
+        for chain in settings.chains:
+            rates = [result.rate(attack, "WBA", chain, eps).rate.percent for eps in settings.all_eps()]
+            emphasis = {"linewidth": 2.6, "zorder": 3} if chain == "hart" else {"linewidth": 1.2}
+            axis.plot(settings.all_eps(), rates, marker=markers[chain], label=TITLES[chain], **emphasis)
+        axis.axvline(settings.eps, color="grey", linewidth=0.8, linestyle=":")
+        axis.set(title=f"{NAMES[attack]}, white-box", xlabel="ε (pixels are in [0, 1])", ylim=(-2, 102))
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("attack success rate (%)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
+    figure.savefig(path, dpi=150)
+
+
+def _draw_examples(result: AuditResult, path: Path) -> None:
+    """One row of clean images, and one of adversarial images for each chain."""
+    settings = result.settings
+    rows = ["clean", *settings.chains]
+    columns = len(result.examples["clean"])
+    figure, axes = _figure(columns, len(rows), 1.0 * columns + 1.6, 1.05 * len(rows) + 0.6)
+    attack = NAMES[settings.attacks[-1]]
+    figure.suptitle(f"Clean digits and their adversarial images: white-box {attack}, ε = {settings.eps:g}")
+    for line, name in zip(axes, rows, strict=True):
+        for axis, image in zip(line, result.examples[name], strict=True):
+            axis.imshow(np.asarray(image[0]), cmap="gray", vmin=0.0, vmax=1.0)
+            axis.set(xticks=[], yticks=[])
+        label = TITLES.get(name, name)
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    figure.savefig(path, dpi=110)

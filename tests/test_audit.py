@@ -1,0 +1,214 @@
+"""What an audit claims: rates, settings, samples kept apart, files whole or not there."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from art_snn.audit import AuditSettings, report, run_audit
+from art_snn.audit.metrics import SuccessRate, success_rate
+from art_snn.audit.networks import DamagedCheckpoint
+from art_snn.audit.protocol import TEST_SHARE
+from art_snn.audit.settings import CHAINS, GAMMAS, HELD_OUT
+from art_snn.files import replacing
+
+TINY = AuditSettings(
+    epochs=2, samples=40, time_steps=2, sweep=(), steps=2, chains=("cba", "stbp-best", "hart", "mixed")
+)
+
+
+class TestSuccessRate:
+    def test_counts_only_what_was_correct_before(self):
+        labels = np.array([0, 1, 2, 3, 4])
+        clean = np.array([0, 1, 2, 0, 0])  # three correct
+        attacked = np.array([0, 0, 0, 0, 0])  # two of them fooled; the others do not count
+        rate = success_rate(labels, clean, attacked)
+        assert (rate.fooled, rate.correct) == (2, 3)
+        assert rate.percent == pytest.approx(200 / 3)
+
+    def test_without_a_correct_sample_there_is_no_rate(self):
+        assert math.isnan(SuccessRate(0, 0).percent)
+        assert SuccessRate(0, 0).interval() == (0.0, 100.0)
+
+    def test_interval_is_wilsons(self):
+        low, high = SuccessRate(10, 20).interval()
+        assert (low, high) == pytest.approx((29.9298, 70.0702), abs=1e-3)
+        assert SuccessRate(0, 20).interval()[0] == 0.0
+        assert SuccessRate(20, 20).interval()[1] == 100.0
+
+    def test_shapes_must_agree(self):
+        with pytest.raises(ValueError, match="one shape"):
+            success_rate(np.zeros(3), np.zeros(3), np.zeros(2))
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("change", "named"),
+        [
+            ({"eps": -0.1}, "eps"),
+            ({"eps": 0.0}, "eps"),
+            ({"eps": 1.5}, "eps"),
+            ({"eps": math.nan}, "eps"),
+            ({"sweep": (0.1, -1.0)}, "sweep"),
+            ({"attacks": ("fgsm", "bim")}, "attacks"),
+            ({"attacks": ()}, "attacks"),
+            ({"chains": ("hart", "hart")}, "chains"),
+            ({"chains": ("bptt",)}, "chains"),
+            ({"steps": 0}, "steps"),
+            ({"step_size": 0.0}, "step_size"),
+            ({"gamma": 0.0}, "gamma"),
+            ({"gamma": 1.0, "chains": ("rga",)}, "gamma"),
+            ({"time_steps": 0}, "time_steps"),
+            ({"decay": 0.0}, "decay"),
+            ({"decay": 1.1}, "decay"),
+            ({"reset": "none"}, "reset"),
+            ({"encoder": "rate"}, "encoder"),
+            ({"epochs": 0}, "epochs"),
+            ({"samples": 610}, "samples"),
+            ({"samples": True}, "samples"),
+            ({"seed": -1}, "seed"),
+            ({"device": "tpu"}, "device"),
+            ({"attacks": ("fgsm",), "steps": 7}, "steps"),
+            ({"attacks": ("fgsm",), "step_size": 0.1}, "steps and step_size"),
+        ],
+    )
+    def test_out_of_range_is_named(self, change, named):
+        with pytest.raises(ValueError, match=f"^{named}"):
+            AuditSettings(**change)
+
+    def test_step_is_a_quarter_of_eps_unless_given(self):
+        assert AuditSettings().alpha(0.2) == 0.05
+        assert AuditSettings(step_size=0.01).alpha(0.2) == 0.01
+
+    def test_the_tables_eps_is_part_of_the_sweep(self):
+        assert AuditSettings(eps=0.15, sweep=(0.3, 0.1, 0.15)).all_eps() == [0.1, 0.15, 0.3]
+
+    def test_samples_are_there(self):
+        from art_snn import datasets
+
+        _, (x_test, _), _, _ = datasets.digits(seed=0, test_size=TEST_SHARE)
+        assert len(x_test) - HELD_OUT == 609
+
+    def test_gammas_are_equally_spaced(self):
+        assert len(set(np.diff(GAMMAS).round(9))) == 1
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    return tmp_path_factory.mktemp("networks")
+
+
+@pytest.fixture(scope="module")
+def result(networks):
+    return run_audit(TINY, networks)
+
+
+class TestAudit:
+    def test_runs_what_was_asked(self, result):
+        assert {(row.attack, row.scenario, row.chain) for row in result.rows} == {
+            (attack, scenario, chain) for attack in TINY.attacks for scenario in ("WBA", "BBA") for chain in TINY.chains
+        }
+        assert result.trained == (True, True)
+        assert result.accuracy[0] > 30
+
+    def test_gamma_is_the_best_on_held_out_samples_and_the_smallest_of_equals(self, result):
+        chosen = [row for row in result.rows if row.chain == "hart"]
+        assert chosen
+        for row in chosen:
+            tried = [
+                s
+                for s in result.search
+                if (s.attack, s.scenario, s.chain, s.eps) == (row.attack, row.scenario, "hart", row.eps)
+            ]
+            assert [s.gamma for s in tried] == list(GAMMAS)
+            best = max(s.rate.fooled for s in tried)
+            assert row.gamma == next(s.gamma for s in tried if s.rate.fooled == best)
+            mixed = result.rate(row.attack, row.scenario, "mixed", row.eps)
+            assert mixed.gamma == row.gamma
+
+    def test_held_out_samples_are_not_attacked(self, result):
+        from art_snn import datasets
+
+        _, (x_test, _), _, _ = datasets.digits(seed=0, test_size=TEST_SHARE)
+        assert np.array_equal(result.examples["clean"], x_test[HELD_OUT : HELD_OUT + 8])
+        assert {row.rate.correct <= 40 for row in result.rows} == {True}
+
+    def test_attacks_stay_within_eps(self, result):
+        for name, images in result.examples.items():
+            assert np.abs(images - result.examples["clean"]).max() <= TINY.eps + 1e-6, name
+            assert images.min() >= 0 and images.max() <= 1
+
+    def test_a_second_run_loads_and_finds_the_same(self, result, networks):
+        again = run_audit(TINY, networks)
+        assert again.trained == (False, False)
+        assert [row.as_dict() for row in again.rows] == [row.as_dict() for row in result.rows]
+
+    def test_training_again_finds_the_same(self, result, tmp_path):
+        again = run_audit(TINY, tmp_path)
+        assert again.trained == (True, True)
+        assert [row.as_dict() for row in again.rows] == [row.as_dict() for row in result.rows]
+
+    def test_damaged_and_foreign_networks_are_named(self, result, networks, tmp_path):
+        first, second = sorted(networks.glob("*.safetensors"))
+        (tmp_path / first.name).write_bytes(first.read_bytes()[:100])
+        (tmp_path / second.name).write_bytes(second.read_bytes()[:100])
+        with pytest.raises(DamagedCheckpoint, match=r"\.safetensors is no readable network.*delete it"):
+            run_audit(TINY, tmp_path)
+        (tmp_path / first.name).write_bytes(second.read_bytes())
+        (tmp_path / second.name).write_bytes(first.read_bytes())
+        with pytest.raises(DamagedCheckpoint, match="other settings"):
+            run_audit(TINY, tmp_path)
+
+
+class TestReport:
+    def test_tables_show_every_chain_and_the_chosen_gamma(self, result):
+        console = Console(width=150, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+        console.print(report.table(result, "WBA"))
+        text = console.export_text()
+        for chain in TINY.chains:
+            assert report.TITLES[chain] in text
+        assert "γ = " in text and "FGSM" in text and "PGD" in text
+        assert f"{result.rate('pgd', 'WBA', 'cba', TINY.eps).rate.percent:.1f}" in text
+
+    def test_the_verdict_says_which_chain_is_strongest(self, result):
+        text = report.verdict(result)
+        for scenario in ("white-box", "black-box"):
+            assert scenario in text
+        assert report.TITLES[result.strongest("pgd", "WBA")[0]] in text
+        assert report.headline(result).startswith("Target: small_cnn on digits, T = 2")
+
+    def test_every_chain_has_a_title(self):
+        assert set(report.TITLES) == set(CHAINS)
+
+    def test_files(self, result, tmp_path):
+        paths = report.write_files(result, tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
+        everything = json.loads((tmp_path / "results.json").read_text())
+        assert everything["settings"]["eps"] == TINY.eps
+        assert everything["seeds"] == {"data": 0, "target": 0, "second": 1}
+        assert everything["versions"]["torch"]
+        assert len(everything["results"]) == len(result.rows)
+        assert len(everything["gamma_search"]) == len(result.search)
+        with (tmp_path / "results.csv").open(newline="") as file:
+            lines = list(csv.DictReader(file))
+        assert [float(line["asr"]) for line in lines] == [row.rate.percent for row in result.rows]
+        for picture in ("asr_against_eps.png", "examples.png"):
+            assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_interrupted_file_leaves_the_old_one(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
