@@ -76,6 +76,15 @@ def _unsqueezes(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
     return _argument(func, args, kwargs, "dim") % (args[0].dim() + 1) != 0
 
 
+def _slices(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Along the first dimension only what takes all of it, which older torch calls for `x[:, 1:]`."""
+    if _argument(func, args, kwargs, "dim") % args[0].dim():
+        return _first_only(args)
+    end = _argument(func, args, kwargs, "end")
+    whole = _argument(func, args, kwargs, "start") in (None, 0) and (end is None or end >= len(args[0]))
+    return whole and _argument(func, args, kwargs, "step") == 1 and _first_only(args)
+
+
 def _evaluates(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
     return _argument(func, args, kwargs, "training") is False and _first_only(args)
 
@@ -124,9 +133,10 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(["add", "add_", "sub", "sub_", "rsub"], _sums),
     **dict.fromkeys(["mul", "mul_"], _scales),
     **dict.fromkeys(
-        ["mean", "sum", "squeeze", "slice", "select", "index_select", "split", "split_with_sizes", "unbind"],
+        ["mean", "sum", "squeeze", "select", "index_select", "split", "split_with_sizes", "unbind"],
         _keeps_first_dim("dim"),
     ),
+    "slice": _slices,
     "addmm": _affine_layer,
     "copy_": _copies,
     "flip": _keeps_first_dim("dims"),
