@@ -1,5 +1,18 @@
-"""Network architectures."""
+"""Network architectures, their conversion from rectifiers to spikes, and their files."""
 
+from art_snn.models.conversion import convert
+from art_snn.models.resnet import resnet17
 from art_snn.models.small import small_cnn
+from art_snn.models.storage import DamagedNetwork, load_network, save_network
+from art_snn.models.vgg import vgg11, vgg_dvs
 
-__all__ = ["small_cnn"]
+__all__ = [
+    "DamagedNetwork",
+    "convert",
+    "load_network",
+    "resnet17",
+    "save_network",
+    "small_cnn",
+    "vgg11",
+    "vgg_dvs",
+]

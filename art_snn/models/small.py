@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from art_snn.encoders import Encoder
-from art_snn.network import SpikingNetwork
-from art_snn.neurons import LIF
+from art_snn.models._common import check, finished, neurons, recorded
 
 
+@recorded
 def small_cnn(
     input_shape: tuple[int, int, int] = (1, 8, 8),
     nb_classes: int = 10,
@@ -19,7 +21,8 @@ def small_cnn(
     reset: str = "hard",
     width: int = 16,
     encoder: Encoder | None = None,
-) -> SpikingNetwork:
+    spiking: bool = True,
+) -> Any:
     """Two convolutions and two linear layers: `width`, pool, `2 width`, pool, `4 width`, K; average pooling.
 
     :param input_shape: Shape `(C, H, W)` of a frame; H and W divisible by 4.
@@ -30,30 +33,25 @@ def small_cnn(
     :param reset: `"hard"` or `"soft"`.
     :param width: Channels of the first convolution.
     :param encoder: How an input becomes frames; direct encoding when not given.
-    :return: The network, with fresh weights from torch's global random state.
+    :param spiking: If False, the same shape with rectifiers, a `torch.nn.Module` for ART's `PyTorchClassifier`.
+    :return: The network, a :class:`~art_snn.SpikingNetwork`, with fresh weights from torch's global random state.
     :raises ValueError: If an argument is out of its range.
     """
+    check(input_shape, 4, nb_classes, width)
+    neuron = neurons(spiking, decay, threshold, reset)
     channels, height, breadth = input_shape
-    if height % 4 or breadth % 4 or min(input_shape) < 1:
-        raise ValueError(f"input_shape must be (C, H, W) with H and W divisible by 4, got {input_shape!r}.")
-    if width < 1 or nb_classes < 2:
-        raise ValueError(f"width must be >= 1 and nb_classes >= 2, got {width!r} and {nb_classes!r}.")
-
-    def neurons() -> LIF:
-        return LIF(decay, threshold, reset)
-
     body = nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1, bias=False),
         nn.BatchNorm2d(width),
-        neurons(),
+        neuron(),
         nn.AvgPool2d(2),
         nn.Conv2d(width, 2 * width, 3, padding=1, bias=False),
         nn.BatchNorm2d(2 * width),
-        neurons(),
+        neuron(),
         nn.AvgPool2d(2),
         nn.Flatten(),
         nn.Linear(2 * width * (height // 4) * (breadth // 4), 4 * width),
-        neurons(),
+        neuron(),
         nn.Linear(4 * width, nb_classes),
     )
-    return SpikingNetwork(body, time_steps, encoder)
+    return finished(body, spiking, time_steps, encoder)

@@ -1,0 +1,150 @@
+"""Networks on disk: weights as safetensors, and beside them a small JSON that says how to build the network.
+
+Loading never runs code from a file: it builds one of this package's own architectures and reads numbers into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from art_snn._version import __version__
+from art_snn.encoders import DirectEncoder, Encoder, EventFrames, PoissonEncoder
+from art_snn.files import replacing
+from art_snn.models.conversion import with_spikes
+from art_snn.models.resnet import resnet17
+from art_snn.models.small import small_cnn
+from art_snn.models.vgg import vgg11, vgg_dvs
+
+BUILDERS: dict[str, Callable[..., Any]] = {
+    "small_cnn": small_cnn,
+    "vgg11": vgg11,
+    "vgg_dvs": vgg_dvs,
+    "resnet17": resnet17,
+}
+
+
+class DamagedNetwork(ValueError):
+    """A network on disk that cannot be used; the message names the file."""
+
+
+def save_network(network: nn.Module, path: str | Path, *, training: dict[str, Any] | None = None) -> Path:
+    """Write `<path>.safetensors` (weights) and `<path>.json` (architecture), each whole or not at all.
+
+    :param network: A network made by this package: `models.vgg11(...)` and the like, spiking or not, or a conversion.
+    :param path: Where to, without a suffix; the folder is made.
+    :param training: Anything worth keeping beside it that JSON can hold: settings, accuracy, seeds.
+    :return: The path of the JSON file.
+    :raises ValueError: If the network's architecture is not one of this package's.
+    :raises OSError: If it cannot be written.
+    """
+    architecture = getattr(network, "architecture", None)
+    if architecture is None:
+        raise ValueError(
+            f"network must be one of art_snn.models ({', '.join(BUILDERS)}) or converted from one, got a "
+            f"{type(network).__name__} of unknown architecture: keep its state_dict with safetensors instead."
+        )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = save({name: value.contiguous().cpu() for name, value in network.state_dict().items()})
+    description = {
+        "architecture": _written(architecture),
+        "training": training or {},
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "versions": {"art_snn": __version__, "torch": torch.__version__},
+    }
+    text = json.dumps(description, indent=2)
+    with replacing(_file(path, ".safetensors")) as temporary:
+        temporary.write_bytes(weights)
+    with replacing(_file(path, ".json")) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return _file(path, ".json")
+
+
+def load_network(path: str | Path) -> Any:
+    """Build a network from its JSON file and read its weights.
+
+    :param path: As given to :func:`save_network`; a suffix `.json` or `.safetensors` is taken off.
+    :return: The network in evaluation mode, on the CPU.
+    :raises FileNotFoundError: If one of the two files is missing.
+    :raises DamagedNetwork: If they cannot be read, do not belong together or are of no architecture known here.
+    """
+    path = Path(path)
+    path = path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
+    description = describe(path)
+    file = _file(path, ".safetensors")
+    weights = file.read_bytes()
+    if hashlib.sha256(weights).hexdigest() != description.get("weights_sha256"):
+        raise DamagedNetwork(f"{file} is damaged, or does not belong to {_file(path, '.json').name}.")
+    with torch.random.fork_rng(devices=[]):
+        network = _built(description, _file(path, ".json"))
+    try:
+        network.load_state_dict(load(weights))
+    except (SafetensorError, RuntimeError) as error:
+        raise DamagedNetwork(f"{file} does not fit the network of {_file(path, '.json').name}: {error}") from None
+    return network.eval()
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """
+    :param path: As given to :func:`save_network`.
+    :return: What the JSON file says: `architecture`, `training`, `weights_sha256`, `versions`.
+    :raises FileNotFoundError: If it is missing.
+    :raises DamagedNetwork: If it is no such file.
+    """
+    file = _file(Path(path), ".json")
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DamagedNetwork(f"{file} is no JSON file: {error}") from None
+    if not isinstance(description, dict) or not isinstance(description.get("architecture"), dict):
+        raise DamagedNetwork(f"{file} does not describe a network: it has no object 'architecture'.")
+    return description
+
+
+def _file(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _built(description: dict[str, Any], file: Path) -> Any:
+    architecture = description["architecture"]
+    name = architecture.get("name")
+    if name not in BUILDERS:
+        raise DamagedNetwork(f"{file} names the architecture {name!r}, expected one of {', '.join(BUILDERS)}.")
+    try:
+        arguments = dict(architecture["arguments"])
+        encoder = _encoder(arguments.pop("encoder", None))
+        arguments["input_shape"] = tuple(arguments["input_shape"])
+        network = BUILDERS[name](**arguments, encoder=encoder)
+        converted = architecture.get("converted")
+        if converted:
+            return with_spikes(network, converted["thresholds"], converted["time_steps"], encoder)
+        return network
+    except (KeyError, TypeError, ValueError, StopIteration) as error:
+        raise DamagedNetwork(f"{file} does not describe a network of this version: {error!r}") from None
+
+
+def _written(architecture: dict[str, Any]) -> dict[str, Any]:
+    arguments = dict(architecture["arguments"])
+    encoder = arguments.get("encoder")
+    if isinstance(encoder, PoissonEncoder):
+        arguments["encoder"] = {"name": "poisson", "seed": encoder.seed}
+    elif encoder is not None:
+        arguments["encoder"] = {"name": {DirectEncoder: "direct", EventFrames: "events"}[type(encoder)]}
+    return architecture | {"arguments": arguments}
+
+
+def _encoder(written: dict[str, Any] | None) -> Encoder | None:
+    if written is None:
+        return None
+    if written["name"] == "poisson":
+        return PoissonEncoder(seed=written["seed"])
+    return {"direct": DirectEncoder, "events": EventFrames}[written["name"]]()
