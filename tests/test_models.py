@@ -1,0 +1,268 @@
+"""The networks: their shapes, their twins without spikes, conversion, and their files."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from art.estimators.classification import PyTorchClassifier
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from art_snn import LIF, DirectEncoder, EventFrames, PoissonEncoder, PyTorchSNNClassifier, SpikingNetwork, models
+from art_snn.models.conversion import ConvertedReLU
+from art_snn.neurons import IF, SpikingLayer
+
+SHAPES = {"small_cnn": (1, 8, 8), "vgg11": (3, 32, 32), "resnet17": (3, 32, 32), "vgg_dvs": (2, 48, 48)}
+SMALL = {"small_cnn": 4, "vgg11": 0.05, "resnet17": 0.1, "vgg_dvs": 0.05}
+
+
+def inputs(name: str, batch: int = 2, time_steps: int = 3) -> torch.Tensor:
+    frames = (time_steps,) if name == "vgg_dvs" else ()
+    return torch.rand(batch, *frames, *SHAPES[name], generator=torch.Generator().manual_seed(0))
+
+
+def small(name: str, **kwargs):
+    torch.manual_seed(0)
+    return getattr(models, name)(width=SMALL[name], time_steps=3, **kwargs)
+
+
+def layers(network: nn.Module, kind: type) -> list:
+    return [module for module in network.modules() if isinstance(module, kind)]
+
+
+def test_vgg11_is_the_papers():
+    network = models.vgg11()
+    channels = [(conv.in_channels, conv.out_channels) for conv in layers(network, nn.Conv2d)]
+    expected = [64, 128, 256, 512, 512, 512, 512, 512]
+    assert channels == list(zip([3, *expected[:-1]], expected, strict=True))
+    assert [(one.in_features, one.out_features) for one in layers(network, nn.Linear)] == [
+        (8192, 4096),
+        (4096, 4096),
+        (4096, 10),
+    ]
+    assert len(layers(network, LIF)) == 10 and len(layers(network, nn.AvgPool2d)) == 3
+
+
+def test_resnet17_is_the_papers():
+    network = models.resnet17()
+    straight = [conv for conv in layers(network, nn.Conv2d) if conv.kernel_size == (3, 3)]
+    assert [conv.out_channels for conv in straight] == [64] * 7 + [128] * 8
+    assert [index for index, conv in enumerate(straight) if conv.stride == (2, 2)] == [1, 7]
+    shortcuts = [conv for conv in layers(network, nn.Conv2d) if conv.kernel_size == (1, 1)]
+    assert [(conv.in_channels, conv.out_channels, conv.stride[0]) for conv in shortcuts] == [(64, 64, 2), (64, 128, 2)]
+    assert [(one.in_features, one.out_features) for one in layers(network, nn.Linear)] == [(2048, 256), (256, 10)]
+    assert len(layers(network, LIF)) == 15
+    assert len(straight) + len(layers(network, nn.Linear)) == 17
+
+
+def test_vgg_dvs_is_the_papers():
+    network = models.vgg_dvs()
+    assert [conv.out_channels for conv in layers(network, nn.Conv2d)] == [64, 128, 256, 256, 512, 512, 512, 512]
+    assert [(one.in_features, one.out_features) for one in layers(network, nn.Linear)] == [(512 * 9, 10)]
+    assert isinstance(network.encoder, EventFrames) and network.time_steps == 10
+
+
+@pytest.mark.parametrize("name", SHAPES)
+class TestEveryNetwork:
+    def test_gives_logits_and_collapses(self, name):
+        network = small(name).eval()
+        x = inputs(name).requires_grad_()
+        logits = network(x)
+        logits.sum().backward()
+        assert logits.shape == (2, 10)
+        assert network.route.name == "collapsed"
+
+    def test_has_a_twin_without_spikes(self, name):
+        network, twin = small(name), small(name, spiking=False)
+        assert twin(inputs(name)).shape == (2, 10)
+        assert not layers(twin, SpikingLayer)
+        assert len(layers(twin, nn.ReLU)) == len(layers(network, LIF))
+        assert sum(p.numel() for p in twin.parameters()) == sum(p.numel() for p in network.parameters())
+
+    def test_scales_with_width(self, name):
+        more = getattr(models, name)(width=2 * SMALL[name])
+        assert sum(p.numel() for p in more.parameters()) > sum(p.numel() for p in small(name).parameters())
+
+    def test_passes_its_neurons_on(self, name):
+        network = small(name, decay=0.5, threshold=0.7, reset="soft")
+        assert {(lif.decay, lif.threshold, lif.reset) for lif in layers(network, LIF)} == {(0.5, 0.7, "soft")}
+
+    @pytest.mark.parametrize(
+        "wrong", [{"input_shape": (3, 30, 31)}, {"input_shape": (3, 32)}, {"nb_classes": 1}, {"width": 0}]
+    )
+    def test_refuses_what_it_cannot_be(self, name, wrong):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            getattr(models, name)(**wrong)
+
+    def test_comes_back_from_disk(self, name, tmp_path):
+        network = small(name, decay=0.8)
+        network.train()
+        network(inputs(name))  # batch norm's statistics are kept as well
+        models.save_network(network, tmp_path / "kept", training={"seed": 3})
+        for path in (tmp_path / "kept", tmp_path / "kept.json", str(tmp_path / "kept.safetensors")):
+            again = models.load_network(path)
+            assert torch.equal(again(inputs(name)), network.eval()(inputs(name)))
+            assert again.body[0] is not network.body[0] and again.time_steps == 3
+
+
+class TestInputNormalisation:
+    def test_is_part_of_the_network(self):
+        network = small("vgg11", mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0))
+        x = inputs("vgg11")
+        plain = SpikingNetwork(network.body[1:], 3).eval()
+        by_hand = (x - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([0.5, 1.0, 2.0])[:, None, None]
+        assert torch.allclose(network.eval()(x), plain(by_hand), atol=1e-6)
+
+    @pytest.mark.parametrize("wrong", [{"mean": (0.5,)}, {"std": (1.0, 1.0, 0.0)}])
+    def test_refuses_what_does_not_fit(self, wrong):
+        with pytest.raises(ValueError, match="mean and std must have 3"):
+            small("vgg11", **wrong)
+
+
+class TestConversion:
+    @given(
+        threshold=st.floats(0.1, 10.0),
+        time_steps=st.integers(1, 64),
+        values=st.lists(st.floats(-20.0, 20.0), min_size=1, max_size=20),
+    )
+    def test_a_converted_rectifier_is_a_rectifier_rounded_to_t_levels(self, threshold, time_steps, values):
+        x = torch.tensor([values], dtype=torch.float64)
+        converted = SpikingNetwork(ConvertedReLU(threshold, time_steps).double(), time_steps)
+        converted.register_parameter("unit", nn.Parameter(torch.ones((), dtype=torch.float64)))  # its type
+        expected = torch.clamp(x, 0.0, threshold)
+        got = converted(x).detach()
+        assert torch.all((got - expected).abs() <= threshold / (2 * time_steps) * (1 + 1e-9))
+
+    def trained(self):
+        from art_snn import datasets
+
+        (x, y), (x_test, y_test), _, _ = datasets.digits(seed=0)
+        torch.manual_seed(0)
+        ann = models.small_cnn(spiking=False)
+        classifier = PyTorchClassifier(
+            ann, nn.CrossEntropyLoss(), (1, 8, 8), 10, torch.optim.Adam(ann.parameters(), 1e-2), device_type="cpu"
+        )
+        classifier.fit(x, y, batch_size=64, nb_epochs=5)
+        return classifier, x, x_test, y_test
+
+    def test_more_time_steps_come_closer_to_the_network(self, tmp_path):
+        classifier, x, x_test, y_test = self.trained()
+        reference = classifier.predict(x_test)
+        error = []
+        for time_steps in (4, 16, 64):
+            network = models.convert(classifier.model, x[:200], time_steps=time_steps)
+            assert layers(network, IF) and not layers(network, nn.ReLU)
+            spiking = PyTorchSNNClassifier(network, nn.CrossEntropyLoss(), (1, 8, 8), 10, device_type="cpu")
+            logits = spiking.predict(x_test)
+            error.append(np.abs(logits - reference).mean())
+        assert error[0] > error[1] > error[2]
+        right = reference.argmax(1) == y_test.argmax(1)
+        assert np.mean((logits.argmax(1) == y_test.argmax(1))[right]) > 0.98
+        models.save_network(network, tmp_path / "converted")
+        again = models.load_network(tmp_path / "converted")
+        assert torch.equal(again(torch.from_numpy(x_test[:9])), network(torch.from_numpy(x_test[:9])))
+
+    @pytest.mark.parametrize("name", SHAPES)
+    def test_every_twin_converts(self, name, tmp_path):
+        network = models.convert(small(name, spiking=False).eval(), inputs(name).numpy(), time_steps=3)
+        assert network(inputs(name)).shape == (2, 10)
+        models.save_network(network, tmp_path / "converted")
+        assert torch.equal(models.load_network(tmp_path / "converted")(inputs(name)), network(inputs(name)))
+
+    def test_leaves_the_network_alone(self):
+        ann = small("vgg11", spiking=False)
+        before = {name: value.clone() for name, value in ann.state_dict().items()}
+        models.convert(ann, inputs("vgg11").numpy(), time_steps=3)
+        assert ann.training and len(layers(ann, nn.ReLU)) == 10
+        assert all(torch.equal(before[name], value) for name, value in ann.state_dict().items())
+
+    @pytest.mark.parametrize(
+        ("ann", "message"),
+        [
+            (nn.Sequential(nn.Linear(4, 2)), "no torch.nn.ReLU"),
+            (nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Sigmoid(), nn.Linear(4, 2)), "sigmoid is not known"),
+            (nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Softplus(), nn.ReLU(), nn.Linear(4, 2)), "softplus"),
+        ],
+    )
+    def test_refuses_what_it_would_get_wrong(self, ann, message):
+        with pytest.raises(ValueError, match=message):
+            models.convert(ann, np.random.default_rng(0).random((8, 4), np.float32), time_steps=4)
+
+    @pytest.mark.parametrize("percentile", [0, -1, 100.5])
+    def test_refuses_percentiles_out_of_range(self, percentile):
+        with pytest.raises(ValueError, match="percentile"):
+            models.convert(small("vgg11", spiking=False), inputs("vgg11").numpy(), time_steps=3, percentile=percentile)
+
+    def test_a_rectifier_that_never_fires_is_named(self):
+        ann = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+        nn.init.constant_(ann[0].bias, -100.0)
+        with pytest.raises(ValueError, match=r"modules \[0\]"):
+            models.convert(ann, np.ones((2, 4), np.float32), time_steps=4)
+
+
+class TestFiles:
+    @pytest.mark.parametrize("encoder", [DirectEncoder(), PoissonEncoder(seed=7), None])
+    def test_the_encoder_comes_back(self, encoder, tmp_path):
+        network = models.small_cnn(encoder=encoder)
+        models.save_network(network, tmp_path / "kept")
+        again = models.load_network(tmp_path / "kept").encoder
+        assert type(again) is type(network.encoder)
+        assert getattr(again, "seed", None) == getattr(network.encoder, "seed", None)
+
+    def test_training_is_kept_beside_it(self, tmp_path):
+        path = models.save_network(models.small_cnn(), tmp_path / "new" / "kept", training={"accuracy": 0.5})
+        assert json.loads(path.read_text())["training"] == {"accuracy": 0.5}
+
+    def test_loading_leaves_the_random_state(self, tmp_path):
+        models.save_network(models.small_cnn(), tmp_path / "kept")
+        state = torch.random.get_rng_state()
+        models.load_network(tmp_path / "kept")
+        assert torch.equal(state, torch.random.get_rng_state())
+
+    def test_an_unknown_architecture_is_not_saved(self, tmp_path):
+        with pytest.raises(ValueError, match="unknown architecture"):
+            models.save_network(nn.Linear(2, 2), tmp_path / "kept")
+        assert not list(tmp_path.iterdir())
+
+    def damage(self, tmp_path, change):
+        models.save_network(models.small_cnn(), tmp_path / "kept")
+        change(tmp_path / "kept.json", tmp_path / "kept.safetensors")
+        with pytest.raises(models.DamagedNetwork, match="kept") as error:
+            models.load_network(tmp_path / "kept")
+        return str(error.value)
+
+    def test_truncated_weights(self, tmp_path):
+        def change(_, weights):
+            weights.write_bytes(weights.read_bytes()[:-10])
+
+        assert "damaged" in self.damage(tmp_path, change)
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\x00"])
+    def test_a_foreign_description(self, text, tmp_path):
+        self.damage(tmp_path, lambda description, _: description.write_text(text))
+
+    def test_a_name_from_elsewhere(self, tmp_path):
+        def change(description, _):
+            description.write_text(description.read_text().replace('"small_cnn"', '"os.system"'))
+
+        assert "os.system" in self.damage(tmp_path, change)
+
+    @pytest.mark.parametrize(
+        ("key", "value"), [("width", 8), ("time_steps", 0), ("unheard_of", 1), ("encoder", {"name": "morse"})]
+    )
+    def test_a_description_of_another_network(self, key, value, tmp_path):
+        def change(description, _):
+            content = json.loads(description.read_text())
+            content["architecture"]["arguments"][key] = value
+            description.write_text(json.dumps(content))
+
+        self.damage(tmp_path, change)
+
+    @pytest.mark.parametrize("missing", ["kept.json", "kept.safetensors"])
+    def test_a_missing_file_is_named(self, missing, tmp_path):
+        models.save_network(models.small_cnn(), tmp_path / "kept")
+        (tmp_path / missing).unlink()
+        with pytest.raises(FileNotFoundError, match=missing):
+            models.load_network(tmp_path / "kept")
