@@ -101,21 +101,25 @@ def audit(out: Path, **options: Any) -> None:
     with plain_errors(f"Interrupted. Networks that were trained completely are kept in {out}; run it again to go on."):
         from art_snn.audit.settings import AuditSettings
 
-        try:
-            settings = AuditSettings(**options)
-        except ValueError as error:
-            name = "--" + str(error).split()[0].replace("_", "-")
-            raise click.BadParameter(str(error), param_hint=name) from None
-        if settings.device == "gpu":
-            _need_gpu()
+        settings = _checked(AuditSettings, options)
+        _need(settings.device)
         kept = writable(writable(out) / "networks")
         _run_audit(settings, kept, out)
 
 
-def _need_gpu() -> None:
+def _checked(make: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """Settings, or an error that names the option."""
+    try:
+        return make(**options)
+    except ValueError as error:
+        name = "--" + str(error).split()[0].replace("_", "-")
+        raise click.BadParameter(str(error), param_hint=name) from None
+
+
+def _need(device: str) -> None:
     import torch
 
-    if not torch.cuda.is_available():
+    if device == "gpu" and not torch.cuda.is_available():
         raise click.BadParameter("device is 'gpu', but torch finds no GPU.", param_hint="--device")
 
 
@@ -165,6 +169,120 @@ def _progress() -> Iterator[tuple[Callable[[str, int], None], Callable[[], None]
             progress.add_task(what, total=total)
 
         yield start, lambda: progress.advance(progress.tasks[-1].id)
+
+
+def pair(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Height and width, as `H,W`."""
+    if value is None:
+        return None
+    try:
+        height, width = (int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"expected H,W in pixels, got {value!r}.") from None
+    return height, width
+
+
+@main.command()
+@click.option(
+    "--data",
+    default="digits",
+    help="digits, event-digits (both embedded), cifar10, cifar100, image-folder, nmnist, cifar10dvs or dvsgesture.",
+)
+@click.option("--root", default=None, help="Folder of a data set that is not embedded.")
+@click.option("--limit", type=int, default=None, help="At most so many training and test samples.  [default: all]")
+@click.option("--size", callback=pair, default=None, help="H,W of frames or images.  [default: the data set's own]")
+@click.option("--network", default="small_cnn", help="small_cnn, vgg11, resnet17, or vgg_dvs for event data.")
+@click.option("--width", type=float, default=1.0, help="Factor on the channels.")
+@click.option("--time-steps", type=int, default=8, help="Number of time steps T.")
+@click.option("--decay", type=float, default=0.9, help="Membrane factor λ; 1 is the IF neuron.")
+@click.option("--threshold", type=float, default=1.0, help="Firing threshold θ.")
+@click.option("--reset", default="hard", help="hard or soft.")
+@click.option("--encoder", default="direct", help="direct or poisson, for images.")
+@click.option("--spiking/--ann", default=True, help="Spikes, or the same shape with rectifiers.")
+@click.option("--epochs", type=int, default=200, help="Epochs.")
+@click.option("--batch-size", type=int, default=64, help="Samples of one step, over all processes.")
+@click.option(
+    "--learning-rate", type=float, default=0.1, help="Initial learning rate of SGD; falls to 0 along a cosine."
+)
+@click.option("--momentum", type=float, default=0.9, help="Momentum of SGD.")
+@click.option("--weight-decay", type=float, default=5e-4, help="Weight decay of SGD.")
+@click.option("--augment/--no-augment", default=True, help="Random crops and, where the class allows it, flips.")
+@click.option("--attack", default="none", help="Adversarial training: none, fgsm or pgd.")
+@click.option(
+    "--eps", type=float, default=2.55 / 255, help="ε (L∞) of the attack and the robust accuracy, on the data's scale."
+)
+@click.option("--steps", type=int, default=5, help="Steps of PGD.")
+@click.option("--step-size", type=float, default=None, help="Step of PGD, on the data's scale.  [default: ε/4]")
+@click.option("--chain", default="hart", help="Backward chain of the attack.")
+@click.option("--gamma", type=float, default=None, help="γ of the attack's chain.  [default: the chain's own]")
+@click.option("--training-chain", default="stbp", help="Chain of the weights' gradient: stbp or hart.")
+@click.option("--held-out", type=int, default=200, help="Training samples kept for the accuracies of each epoch.")
+@click.option("--seed", type=int, default=0, help="Seed of weights and order.")
+@click.option("--data-seed", type=int, default=0, help="Seed of the data set's split and of the held-out part.")
+@click.option("--device", default="cpu", help="cpu or gpu.")
+@click.option("--tensorboard", is_flag=True, help="Write figures for TensorBoard to the output folder.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for checkpoint and network.")
+def train(out: Path, tensorboard: bool, **options: Any) -> None:
+    """Train a spiking network, plain or adversarially.
+
+    Kill it at any moment and give the same command again: it goes on, to the same final weights. Under torchrun the
+    processes share each batch. The folder holds network.json and network.safetensors in the end, for
+    art_snn.models.load_network and art-snn audit.
+    """
+    with plain_errors(f"Interrupted. Give the same command again to go on from {out}."):
+        from art_snn.training import TrainSettings
+
+        settings = _checked(TrainSettings, options)
+        _need(settings.device)
+        _run_training(settings, writable(out), tensorboard)
+
+
+def _run_training(settings: Any, out: Path, tensorboard: bool) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from art_snn.training import Epoch
+    from art_snn.training import train as run
+
+    leads = os.environ.get("RANK", "0") == "0"
+    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False, quiet=not leads)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )
+    seconds: list[float] = []
+    with Progress(*columns, console=Console(stderr=True, quiet=not leads)) as progress:
+        bar = progress.add_task("reading data", total=None, loss="")
+
+        def started(epoch: int, steps: int) -> None:
+            progress.reset(bar, total=steps, description=f"epoch {epoch}/{settings.epochs}", loss="")
+
+        def stepped(step: int, loss: float) -> None:
+            progress.update(bar, completed=step, loss=f"loss {loss:.3f}")
+
+        def finished(epoch: Epoch) -> None:
+            seconds.append(epoch.seconds)
+            left = (settings.epochs - epoch.epoch) * sum(seconds) / len(seconds)
+            console.print(
+                f"epoch {epoch.epoch:>3}  loss {epoch.loss:.3f}  learned {epoch.accuracy:6.1%}  "
+                f"held out {epoch.held_out:6.1%}  robust {epoch.robust:6.1%}  {epoch.seconds:.1f} s, "
+                f"{left / 60:.1f} min left",
+                soft_wrap=True,
+            )
+
+        result = run(settings, out, started=started, stepped=stepped, finished=finished, tensorboard=tensorboard)
+    attack = "PGD" if settings.attack == "pgd" else "FGSM"
+    console.print(
+        f"test accuracy {result.accuracy:.1%}; under {attack}, ε = {settings.eps:.4g}, {result.robust:.1%} of "
+        f"{settings.held_out} test samples; wrote {result.path}",
+        soft_wrap=True,
+    )
+    if result.rates:
+        rates = ", ".join(f"{rate:.2f}" for rate in result.rates.values())
+        console.print(f"firing rates, layer by layer: {rates}", soft_wrap=True)
 
 
 if __name__ == "__main__":

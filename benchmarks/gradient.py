@@ -29,6 +29,7 @@ from torch import nn
 
 from art_snn import PyTorchSNNClassifier
 from art_snn.chains import HART, STBP
+from art_snn.files import replacing
 from benchmarks import networks
 
 CHAINS = ("hart", "rga", "bptr", "rate", "cba", "stbp", "mixed")
@@ -144,7 +145,15 @@ def memory_of(arguments: dict[str, object], candidate: str) -> None:
     if torch.cuda.is_available() and arguments["device"] == "gpu":
         print(torch.cuda.max_memory_allocated() / 2**20)
     else:
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(_peak_resident_mib())
+
+
+def _peak_resident_mib() -> float:
+    status = Path("/proc/self/status")
+    if status.exists():  # there, getrusage would also count the process that started this one
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return float(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
 @click.command(help="Time and memory of every chain's gradient, in ratio to a prediction on the same batch.")
@@ -197,8 +206,10 @@ def main(
                         figures[candidate]["peak_mib"] = peak_memory(arguments, candidate)
             results.append({**arguments, "firing_rates": rates, "figures": figures})
             console.print(table(results[-1]))
-    if out is not None:
-        out.write_text(json.dumps({"machine": machine(), "rounds": rounds, "results": results}, indent=2) + "\n")
+        if out is not None:
+            with replacing(out) as temporary:
+                report = {"machine": machine(), "rounds": rounds, "results": results}
+                temporary.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def table(result: dict) -> Table:

@@ -3,12 +3,13 @@
 from art_snn.models.conversion import convert
 from art_snn.models.resnet import resnet17
 from art_snn.models.small import small_cnn
-from art_snn.models.storage import DamagedNetwork, load_network, save_network
+from art_snn.models.storage import DamagedNetwork, describe, load_network, save_network
 from art_snn.models.vgg import vgg11, vgg_dvs
 
 __all__ = [
     "DamagedNetwork",
     "convert",
+    "describe",
     "load_network",
     "resnet17",
     "save_network",

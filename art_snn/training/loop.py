@@ -1,0 +1,419 @@
+"""The training loop: SGD with a cosine schedule, on clean samples or on ART's adversarial ones.
+
+A run can be killed at any moment. Its order, crops and learning rate follow from seed, epoch and step alone, and its
+checkpoint is replaced as a whole, so that starting it again leads to the same final weights.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
+from art.estimators.classification import PyTorchClassifier
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from art_snn import models
+from art_snn.chains import HART, STBP, get_chain
+from art_snn.classifier import PyTorchSNNClassifier
+from art_snn.encoders import Encoder, EventFrames, PoissonEncoder
+from art_snn.network import SpikingNetwork
+from art_snn.neurons import SpikingLayer
+from art_snn.training import checkpoint, memory
+from art_snn.training.checkpoint import State
+from art_snn.training.data import Data, batches, load
+from art_snn.training.parallel import Processes, processes, synchronised
+from art_snn.training.settings import EVENTS, TrainSettings
+
+#: Seconds between checkpoints inside an epoch.
+CHECKPOINT_EVERY = 300.0
+EVALUATION_BATCH = 100
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to.
+
+    :param epoch: Its number, from 1.
+    :param loss: Mean loss of the samples, when they were learned.
+    :param accuracy: Share of them that were classified correctly then.
+    :param held_out: Accuracy on the held-out samples.
+    :param robust: Accuracy on them under the settings' attack (FGSM if there is none) with the settings' ε.
+    :param learning_rate: Learning rate.
+    :param seconds: Time of learning.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    held_out: float
+    robust: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained network.
+
+    :param path: Its description, `network.json`; `models.load_network` takes it.
+    :param history: Its epochs.
+    :param accuracy: Accuracy on the test samples.
+    :param robust: Accuracy on the first test samples, as many as were held out, under the attack.
+    :param rates: Mean firing rate of each spiking layer on those, by the layer's name; empty without spikes.
+    """
+
+    path: Path
+    history: list[Epoch]
+    accuracy: float
+    robust: float
+    rates: dict[str, float]
+
+
+def train(
+    settings: TrainSettings,
+    folder: str | Path,
+    *,
+    started: Callable[[int, int], None] = lambda epoch, steps: None,
+    stepped: Callable[[int, float], None] = lambda step, loss: None,
+    finished: Callable[[Epoch], None] = lambda epoch: None,
+    tensorboard: bool = False,
+) -> TrainResult:
+    """Train a network, or go on where an interrupted run stopped.
+
+    Under torchrun, all processes call this with the same settings.
+
+    :param settings: What to train.
+    :param folder: Where checkpoint and network are kept; it is made.
+    :param started: Called with the epoch's number and its number of steps.
+    :param stepped: Called after each step with its index, from 1, and the mean loss so far.
+    :param finished: Called after each epoch.
+    :param tensorboard: Whether to write the epochs' figures for TensorBoard, to `folder/tensorboard`.
+    :return: The trained network; if the folder holds it already, as it was.
+    :raises FileNotFoundError: If the data set is not there.
+    :raises ValueError: If settings and data do not go together, a batch does not fit into memory, or the folder holds a
+        run with other settings.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    done = _done(settings, folder)
+    if done is not None:
+        return done
+    with processes(settings.device) as own:
+        return _Run(settings, folder, own, tensorboard).to_the_end(started, stepped, finished)
+
+
+class _Run:
+    def __init__(self, settings: TrainSettings, folder: Path, own: Processes, tensorboard: bool) -> None:
+        if settings.batch_size % own.number or settings.batch_size // own.number < 2:
+            raise ValueError(
+                f"batch_size must be a multiple of the number of processes, {own.number}, with at least two samples "
+                f"for each, got {settings.batch_size}."
+            )
+        if own.number > 1 and settings.training_chain != "stbp":
+            raise ValueError("training_chain must be 'stbp' in several processes: they share batch norm's statistics.")
+        self.settings, self.folder, self.own = settings, folder, own
+        self.plain = plain_settings(settings)
+        self.path = folder / "checkpoint.safetensors"
+        self.data = load(settings, verbose=own.leads)
+        self.network = fresh_network(settings, self.data, own.rank)
+        device = "gpu" if settings.device == "gpu" else "cpu"
+        self.classifier = classifier_for(self.network, self.data, device)
+        self.device = self.classifier.device
+        if own.number > 1:
+            synchronised(self.network)
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(), settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay
+        )
+        self.state = checkpoint.read(self.path, self.plain, self.network, self.optimizer)
+        self.attack = attack_for(settings, self.classifier)
+        self.parallel = self._parallel()
+        self._check_memory()
+        self.writer = self._writer() if tensorboard and own.leads else None
+
+    def to_the_end(
+        self,
+        started: Callable[[int, int], None],
+        stepped: Callable[[int, float], None],
+        finished: Callable[[Epoch], None],
+    ) -> TrainResult:
+        steps = len(self.data.learned[0]) // self.settings.batch_size
+        for entry in self.state.history:
+            finished(Epoch(**entry))
+        while self.state.epoch < self.settings.epochs:
+            started(self.state.epoch + 1, steps)
+            self._learn(stepped)
+            if self.own.leads:
+                finished(self._close_epoch())
+            else:
+                self.state = State(epoch=self.state.epoch + 1)
+        return self._finish()
+
+    def _learn(self, stepped: Callable[[int, float], None]) -> None:
+        settings, state = self.settings, self.state
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, state.epoch)
+        part = batches(
+            settings, self.data, state.epoch, first=state.step, rank=self.own.rank, processes=self.own.number
+        )
+        before, written = time.monotonic() - state.seconds, time.monotonic()
+        for x, y in part:
+            if settings.attack != "none":
+                x = torch.from_numpy(self.attack.generate(x.numpy(), y.numpy()))
+            self.network.train()
+            x, y = x.to(self.device), y.to(self.device)
+            logits = self.parallel(x)
+            loss = nn.functional.cross_entropy(logits, y)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            state.step += 1
+            state.seen += len(x)
+            state.loss += float(loss.detach()) * len(x)
+            state.correct += int((logits.detach().argmax(1) == y).sum())
+            state.seconds = time.monotonic() - before
+            if not math.isfinite(state.loss):
+                raise ValueError(
+                    f"the loss is not finite in epoch {state.epoch + 1}: learning_rate {settings.learning_rate:g} "
+                    "may be too high."
+                )
+            stepped(state.step, state.loss / state.seen)
+            if self.own.leads and time.monotonic() - written > CHECKPOINT_EVERY:
+                self._write()
+                written = time.monotonic()
+
+    def _close_epoch(self) -> Epoch:
+        state = self.state
+        x, y = self.data.held_out
+        epoch = Epoch(
+            state.epoch + 1,
+            state.loss / state.seen,
+            state.correct / state.seen,
+            accuracy(self.classifier, x, y),
+            robust_accuracy(self.attack, self.classifier, x, y),
+            learning_rate(self.settings, state.epoch),
+            state.seconds,
+        )
+        self.state = State(epoch=state.epoch + 1, history=[*state.history, asdict(epoch)])
+        self._write()
+        if self.writer is not None:
+            for name, value in asdict(epoch).items():
+                self.writer.add_scalar(name, value, epoch.epoch)
+            self.writer.flush()
+        return epoch
+
+    def _finish(self) -> TrainResult:
+        if self.own.leads:
+            x, y = (part[: len(self.data.held_out[0])] for part in self.data.test)
+            training = {
+                "settings": self.plain,
+                "history": self.state.history,
+                "accuracy": accuracy(self.classifier, *self.data.test),
+                "robust": robust_accuracy(self.attack, self.classifier, x, y),
+                "firing_rates": firing_rates(self.classifier, x),
+                "bytes_per_sample": self.bytes_per_sample,
+            }
+            models.save_network(self.network.eval(), self.folder / "network", training=training)
+            self.path.unlink(missing_ok=True)
+            if self.writer is not None:
+                self.writer.close()
+        if self.own.number > 1:
+            torch.distributed.barrier()
+        done = _done(self.settings, self.folder)
+        assert done is not None
+        return done
+
+    def _write(self) -> None:
+        checkpoint.write(self.path, self.plain, self.state, self.network, self.optimizer)
+
+    def _parallel(self) -> nn.Module:
+        if self.own.number == 1:
+            return self.network
+        devices = [self.own.local_rank] if self.settings.device == "gpu" else None
+        return DistributedDataParallel(self.network, device_ids=devices, broadcast_buffers=False)
+
+    def _check_memory(self) -> None:
+        x, y = self.data.learned
+        self.network.train()
+        if self.own.number > 1:  # its batch norms would wait for the other processes
+            self.bytes_per_sample = None
+            return
+        self.bytes_per_sample = memory.check(
+            self.network,
+            torch.from_numpy(x[:2]).to(self.device),
+            torch.from_numpy(y[:2]).to(self.device),
+            self.settings.batch_size,
+            f"{self.settings.network} at T = {self.settings.time_steps}",
+        )
+
+    def _writer(self) -> Any:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ValueError("tensorboard is not installed: pip install 'art-snn[tensorboard]'.") from None
+        return SummaryWriter(str(self.folder / "tensorboard"))
+
+
+def plain_settings(settings: TrainSettings) -> dict[str, Any]:
+    """
+    :param settings: What is trained.
+    :return: The same as JSON gives it back.
+    """
+    plain = asdict(settings)
+    return plain | {"size": None if settings.size is None else list(settings.size)}
+
+
+def learning_rate(settings: TrainSettings, epoch: int) -> float:
+    """Cosine annealing without restarts (Loshchilov & Hutter, 2016, Eq. 5).
+
+    :param settings: What is trained.
+    :param epoch: Index of the epoch.
+    :return: Its learning rate.
+    """
+    return 0.5 * settings.learning_rate * (1.0 + math.cos(math.pi * epoch / settings.epochs))
+
+
+def fresh_network(settings: TrainSettings, data: Data, rank: int = 0) -> Any:
+    """
+    :param settings: What is trained.
+    :param data: On what.
+    :param rank: Index of the process: each draws Poisson noise of its own.
+    :return: The network, with weights of the settings' seed.
+    """
+    encoder: Encoder | None = None
+    if settings.data in EVENTS:
+        encoder = EventFrames()
+    elif settings.encoder == "poisson":
+        encoder = PoissonEncoder(seed=settings.seed + 1_000_003 * rank)
+    arguments: dict[str, Any] = {
+        "time_steps": settings.time_steps,
+        "decay": settings.decay,
+        "threshold": settings.threshold,
+        "reset": settings.reset,
+        "encoder": encoder,
+        "spiking": settings.spiking,
+        "width": round(16 * settings.width) if settings.network == "small_cnn" else settings.width,
+    }
+    if settings.data in EVENTS and settings.network != "small_cnn":
+        # Counts are normalised like pixels; their mean and deviation are those of the training samples.
+        frames = data.learned[0][:1000].astype(np.float64)
+        axes = tuple(axis for axis in range(frames.ndim) if axis != 2)
+        arguments["mean"] = [float(value) for value in frames.mean(axes)]
+        arguments["std"] = [float(value) or 1.0 for value in frames.std(axes)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = getattr(models, settings.network)(data.input_shape[-3:], data.nb_classes, **arguments)
+    if isinstance(network, SpikingNetwork):
+        network.training_chain = get_chain(settings.training_chain)
+    return network
+
+
+def classifier_for(network: nn.Module, data: Data, device: str) -> PyTorchClassifier:
+    """
+    :param network: The network, spiking or not.
+    :param data: What it is trained on.
+    :param device: `"cpu"` or `"gpu"`.
+    :return: ART's view of it.
+    """
+    kind = PyTorchSNNClassifier if isinstance(network, SpikingNetwork) else PyTorchClassifier
+    return kind(
+        network,
+        nn.CrossEntropyLoss(),
+        data.input_shape,
+        data.nb_classes,
+        clip_values=data.clip_values,
+        device_type=device,
+    )
+
+
+def attack_for(settings: TrainSettings, classifier: PyTorchClassifier) -> Any:
+    """
+    :param settings: What is trained: attack, ε, chain and γ.
+    :param classifier: The classifier; a spiking one follows the chain from now on.
+    :return: ART's attack, FGSM where the settings name none.
+    """
+    if isinstance(classifier, PyTorchSNNClassifier):
+        gamma = settings.gamma
+        classifier.chain = (
+            get_chain(settings.chain) if gamma is None else {"hart": HART, "stbp": STBP}[settings.chain](gamma)
+        )
+    if settings.attack == "pgd":
+        return ProjectedGradientDescent(
+            classifier,
+            eps=settings.eps,
+            eps_step=settings.alpha,
+            max_iter=settings.steps,
+            batch_size=settings.batch_size,
+            verbose=False,
+        )
+    return FastGradientMethod(classifier, eps=settings.eps, batch_size=settings.batch_size)
+
+
+def accuracy(classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> float:
+    """
+    :param classifier: The classifier; its mode does not change.
+    :param x: Inputs `(N, *input_shape)`.
+    :param y: Labels `(N,)`.
+    :return: Share of correct predictions.
+    """
+    return float((classifier.predict(x, batch_size=EVALUATION_BATCH).argmax(1) == y).mean())
+
+
+def robust_accuracy(attack: Any, classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> float:
+    """
+    :param attack: ART's attack on the classifier.
+    :param classifier: The classifier.
+    :param x: Inputs `(N, *input_shape)`.
+    :param y: Labels `(N,)`.
+    :return: Share of correct predictions under the attack.
+    """
+    return accuracy(classifier, attack.generate(x, y), y)
+
+
+def firing_rates(classifier: PyTorchClassifier, x: np.ndarray) -> dict[str, float]:
+    """
+    :param classifier: The classifier.
+    :param x: Inputs `(N, *input_shape)`.
+    :return: Mean firing rate of each spiking layer, by name; empty without spikes.
+    """
+    rates: dict[str, list[float]] = {}
+    handles = [
+        module.register_forward_hook(
+            lambda _module, _args, spikes, name=name: rates.setdefault(name, []).append(float(spikes.mean()))
+        )
+        for name, module in classifier.model.named_modules()
+        if isinstance(module, SpikingLayer)
+    ]
+    try:
+        for sample in x:  # one by one, so that the mean of means is the mean
+            classifier.predict(sample[None])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: float(np.mean(values)) for name, values in rates.items()}
+
+
+def _done(settings: TrainSettings, folder: Path) -> TrainResult | None:
+    """The network that a finished run left in the folder."""
+    if not (folder / "network.json").exists():
+        return None
+    training = models.describe(folder / "network")["training"]
+    differing = checkpoint.differences(training.get("settings", {}), plain_settings(settings))
+    if differing:
+        raise ValueError(
+            f"{folder / 'network.json'} was trained with other settings ({differing}): give another folder."
+        )
+    return TrainResult(
+        folder / "network.json",
+        [Epoch(**entry) for entry in training["history"]],
+        training["accuracy"],
+        training["robust"],
+        training["firing_rates"],
+    )

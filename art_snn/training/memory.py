@@ -1,0 +1,65 @@
+"""How much memory a training step takes, before it is taken."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+
+class MemoryNeeded(ValueError):
+    """A batch that does not fit into memory; the message suggests one that does."""
+
+
+def bytes_per_sample(network: nn.Module, x: Tensor, y: Tensor) -> int:
+    """Memory that a training step keeps for its backward pass, by sample, measured on a step with these samples.
+
+    :param network: The network, in training mode; it is not changed.
+    :param x: A few inputs `(N, *input_shape)`, N >= 2.
+    :param y: Their labels `(N,)`.
+    :return: Bytes.
+    """
+    network = copy.deepcopy(network)
+    weights = {value.untyped_storage().data_ptr() for value in [*network.parameters(), *network.buffers()]}
+    kept: dict[int, int] = {}
+
+    def keep(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return value
+
+    with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        nn.functional.cross_entropy(network(x), y)
+    return sum(kept.values()) // len(x)
+
+
+def check(network: nn.Module, x: Tensor, y: Tensor, batch_size: int, description: str) -> int:
+    """
+    :param network: The network, on its device.
+    :param x: At least two inputs.
+    :param y: Their labels.
+    :param batch_size: Samples of one step, in this process.
+    :param description: What is trained, for the message.
+    :return: Bytes by sample.
+    :raises MemoryNeeded: If a step does not fit into the memory that is free now.
+    """
+    each = bytes_per_sample(network, x[:2], y[:2])
+    # Gradients and momentum of the weights come on top; the backward pass holds a layer's gradients beside them.
+    fixed = 2 * sum(p.numel() * p.element_size() for p in network.parameters())
+    free = torch.cuda.mem_get_info(x.device)[0] if x.is_cuda else psutil.virtual_memory().available
+    if fixed + each * batch_size > free:
+        most = max(0, int((0.9 * free - fixed) // each))
+        raise MemoryNeeded(
+            f"a batch of {batch_size} of {description} needs about {_gib(fixed + each * batch_size)} GiB "
+            f"({each / 2**20:.1f} MiB a sample), {_gib(free)} GiB is free: "
+            + (f"batch_size can be {most}." if most >= 2 else "lower time_steps or width.")
+        )
+    return each
+
+
+def _gib(number: Any) -> str:
+    return f"{number / 2**30:.1f}"
