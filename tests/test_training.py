@@ -1,0 +1,366 @@
+"""Training: what a batch is, that a run can be cut anywhere, and what it says when it cannot run."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from art.estimators.classification import PyTorchClassifier
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from art_snn import PyTorchSNNClassifier, datasets, models
+from art_snn.chains import HART, RGA, STBP
+from art_snn.training import MemoryNeeded, TrainSettings, bytes_per_sample, loop, memory, train
+from art_snn.training.checkpoint import DamagedCheckpoint
+from art_snn.training.data import Data, batches, load, moved
+
+TINY = TrainSettings(epochs=2, limit=160, held_out=20, batch_size=32, width=0.25, time_steps=3, eps=0.1)
+
+
+def changed(**changes) -> TrainSettings:
+    return dataclasses.replace(TINY, **changes)
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return models.load_network(folder / "network").state_dict()
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+class Cut(Exception):
+    """The power fails."""
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("data", "mnist"),
+            ("network", "vgg12"),
+            ("reset", "none"),
+            ("encoder", "rate"),
+            ("attack", "cw"),
+            ("chain", "sgd"),
+            ("training_chain", "cba"),
+            ("device", "tpu"),
+            ("time_steps", 0),
+            ("epochs", 0),
+            ("batch_size", 1),
+            ("steps", 0),
+            ("held_out", 5),
+            ("seed", -1),
+            ("limit", 0),
+            ("width", 0.0),
+            ("decay", 1.5),
+            ("threshold", -1.0),
+            ("learning_rate", float("nan")),
+            ("eps", 0.0),
+            ("step_size", 0.0),
+            ("gamma", -0.5),
+            ("momentum", 1.0),
+            ("weight_decay", -1.0),
+        ],
+    )
+    def test_out_of_range_is_named(self, name, value):
+        with pytest.raises(ValueError, match=name):
+            TrainSettings(**{name: value})
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"root": "x"}, "root belongs"),
+            ({"data": "cifar10"}, "root must name"),
+            ({"size": (8, 8)}, "size belongs"),
+            ({"data": "event-digits", "encoder": "poisson"}, "poisson"),
+            ({"network": "vgg_dvs"}, "vgg_dvs is for event data"),
+            ({"spiking": False, "training_chain": "hart"}, "belong to spiking"),
+            ({"chain": "rga", "gamma": 1.0}, "gamma belongs"),
+        ],
+    )
+    def test_what_does_not_go_together_is_said(self, settings, message):
+        with pytest.raises(ValueError, match=message):
+            TrainSettings(**settings)
+
+    def test_defaults_are_the_papers(self):
+        settings = TrainSettings()
+        assert (settings.learning_rate, settings.momentum, settings.weight_decay) == (0.1, 0.9, 5e-4)
+        assert settings.eps == pytest.approx(0.01)  # 2.55 of 255
+        rates = [loop.learning_rate(settings, epoch) for epoch in (0, 100, 199)]
+        assert rates == pytest.approx([0.1, 0.05, 0.1 * (1 + np.cos(np.pi * 199 / 200)) / 2])
+
+
+class TestBatches:
+    data = load(TINY)
+
+    def epoch(self, settings=TINY, index=0, **kwargs):
+        return list(batches(settings, self.data, index, **kwargs))
+
+    def test_an_epoch_holds_each_sample_at_most_once(self):
+        settings = changed(augment=False)
+        x = torch.cat([x for x, _ in self.epoch(settings)])
+        assert len(x) == 128  # of 140; the other twelve fill no batch
+        learned = {sample.tobytes() for sample in self.data.learned[0]}
+        seen = [sample.numpy().tobytes() for sample in x]
+        assert set(seen) <= learned and len(set(seen)) > 120
+
+    def test_epochs_differ_and_come_again(self):
+        first, again, second = self.epoch(), self.epoch(), self.epoch(index=1)
+        assert all(torch.equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
+        assert not any(torch.equal(a[1], b[1]) for a, b in zip(first, second, strict=True))
+
+    @given(first=st.integers(0, 4))
+    def test_a_later_start_gives_the_same_rest(self, first):
+        for one, other in zip(self.epoch()[first:], self.epoch(first=first), strict=True):
+            assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+
+    @given(processes=st.sampled_from([2, 4, 8]))
+    def test_processes_share_each_batch(self, processes):
+        parts = [self.epoch(rank=rank, processes=processes) for rank in range(processes)]
+        for index, (whole, _) in enumerate(self.epoch()):
+            shared = torch.empty_like(whole)
+            for rank in range(processes):
+                shared[rank::processes] = parts[rank][index][0]
+            assert torch.equal(shared, whole)
+
+    def test_the_held_out_part_is_not_learned(self):
+        learned = {sample.tobytes() for sample in self.data.learned[0]}
+        held_out = [sample.tobytes() for sample in self.data.held_out[0]]
+        assert len(held_out) == 20 and not learned & set(held_out)
+
+    @pytest.mark.parametrize("wrong", [{"held_out": 159}, {"batch_size": 141}])
+    def test_too_little_data_is_said(self, wrong):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            load(changed(**wrong))
+
+
+class TestAugmentation:
+    def test_the_middle_crop_changes_nothing(self):
+        x = torch.rand(3, 2, 5, 6)
+        assert torch.equal(moved(x, 2, torch.full((3, 2), 2), torch.zeros(3, dtype=torch.bool)), x)
+
+    def test_a_crop_shifts_and_fills_with_zeros(self):
+        x = torch.rand(1, 1, 4, 4)
+        out = moved(x, 1, torch.tensor([[0, 2]]), torch.tensor([False]))
+        assert torch.equal(out[0, 0, 1:, :3], x[0, 0, :3, 1:])
+        assert out[0, 0, 0].eq(0).all() and out[0, 0, :, 3].eq(0).all()
+
+    def test_a_flip_mirrors(self):
+        x = torch.rand(2, 1, 4, 5)
+        out = moved(x, 0, torch.zeros(2, 2, dtype=torch.long), torch.tensor([True, False]))
+        assert torch.equal(out[0], x[0].flip(-1)) and torch.equal(out[1], x[1])
+
+    def test_all_frames_of_a_recording_move_together(self):
+        x = torch.rand(1, 1, 2, 6, 6).expand(3, 4, 2, 6, 6)
+        shifts = torch.tensor([[0, 1], [4, 2], [3, 3]])
+        out = moved(x, 2, shifts, torch.tensor([True, False, True]))
+        assert out.shape == x.shape
+        assert torch.equal(out, out[:, :1].expand_as(out))
+
+    def test_digits_are_not_mirrored(self):
+        settings = changed(data="event-digits", limit=60, held_out=20)
+        data = load(settings)
+        x, _ = next(iter(batches(settings, data, 0)))
+        originals = torch.from_numpy(data.learned[0])
+        for sample in x[:5]:
+            crops = [
+                moved(originals, 1, torch.tensor([[i, j]]).expand(len(originals), 2), torch.zeros(len(originals)) > 0)
+                for i in range(3)
+                for j in range(3)
+            ]
+            assert any((crop == sample).flatten(1).all(1).any() for crop in crops)
+
+
+class TestInterruption:
+    @pytest.mark.parametrize("chain", ["stbp", "hart"])
+    @pytest.mark.parametrize("when", [(1, 1), (1, 4), (2, 2), (2, 4)])
+    @pytest.mark.parametrize("every", [0.0, 300.0])
+    def test_the_weights_are_those_of_an_uninterrupted_run(self, when, every, chain, tmp_path, monkeypatch):
+        settings = changed(training_chain=chain)
+        train(settings, tmp_path / "whole")
+        monkeypatch.setattr(loop, "CHECKPOINT_EVERY", every)
+        epoch = 0
+
+        def started(number, steps):
+            nonlocal epoch
+            epoch = number
+
+        def stepped(step, loss):
+            if (epoch, step) == when:
+                raise Cut
+
+        with pytest.raises(Cut):
+            train(settings, tmp_path / "cut", started=started, stepped=stepped)
+        assert not (tmp_path / "cut" / "network.json").exists()
+        history = []
+        result = train(settings, tmp_path / "cut", finished=history.append)
+        assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+        assert [epoch.epoch for epoch in history] == [1, 2]
+        assert result.history == history
+        assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["network.json", "network.safetensors"]
+
+    def test_poisson_noise_goes_on_where_it_was(self, tmp_path):
+        settings = changed(encoder="poisson")
+
+        def stepped(step, loss):
+            if step == 2 and (tmp_path / "cut" / "checkpoint.safetensors").exists():
+                raise Cut
+
+        train(settings, tmp_path / "whole")
+        with pytest.raises(Cut):
+            train(settings, tmp_path / "cut", stepped=stepped)
+        train(settings, tmp_path / "cut")
+        assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+
+    def cut(self, tmp_path, settings=TINY):
+        def finished(epoch):
+            raise Cut
+
+        with pytest.raises(Cut):
+            train(settings, tmp_path, finished=finished)
+        return tmp_path / "checkpoint.safetensors"
+
+    def test_another_runs_checkpoint_is_refused(self, tmp_path):
+        self.cut(tmp_path)
+        with pytest.raises(DamagedCheckpoint, match=r"seed: 0, now 1"):
+            train(changed(seed=1), tmp_path)
+
+    def test_a_damaged_checkpoint_is_named(self, tmp_path):
+        path = self.cut(tmp_path)
+        path.write_bytes(path.read_bytes()[:100])
+        with pytest.raises(DamagedCheckpoint, match=r"checkpoint\.safetensors"):
+            train(TINY, tmp_path)
+
+    def test_a_finished_run_is_not_run_again(self, tmp_path):
+        first = train(TINY, tmp_path)
+        before = (tmp_path / "network.safetensors").stat().st_mtime_ns
+        assert train(TINY, tmp_path) == first
+        assert (tmp_path / "network.safetensors").stat().st_mtime_ns == before
+        with pytest.raises(ValueError, match="other settings"):
+            train(changed(epochs=3), tmp_path)
+
+
+class TestTraining:
+    def test_learns_the_digits(self, tmp_path):
+        settings = TrainSettings(epochs=6, width=0.5, time_steps=4)
+        result = train(settings, tmp_path)
+        assert result.accuracy > 0.7 and result.history[-1].loss < result.history[0].loss
+        network = models.load_network(result.path)
+        (_, _), (x, y), _, _ = datasets.digits(seed=0)
+        with torch.no_grad():
+            predicted = network(torch.from_numpy(x)).argmax(1).numpy()
+        assert (predicted == y.argmax(1)).mean() == pytest.approx(result.accuracy)
+        assert all(0 < rate < 1 for rate in result.rates.values()) and len(result.rates) == 3
+        kept = json.loads(result.path.read_text())["training"]
+        assert kept["settings"]["seed"] == 0 and kept["bytes_per_sample"] > 0
+
+    def test_same_seed_same_weights(self, tmp_path):
+        for folder, seed in (("one", 0), ("two", 0), ("three", 1)):
+            train(changed(seed=seed), tmp_path / folder)
+        assert same(weights(tmp_path / "one"), weights(tmp_path / "two"))
+        assert not same(weights(tmp_path / "one"), weights(tmp_path / "three"))
+
+    @pytest.mark.parametrize("attack", ["fgsm", "pgd"])
+    def test_adversarial_training_learns_attacked_samples_along_the_chain(self, attack, tmp_path, monkeypatch):
+        crossed = []
+        gain = RGA.gain
+        monkeypatch.setattr(RGA, "gain", lambda self, trace: crossed.append(1) or gain(self, trace))
+        chains = []
+        backward = STBP.backward
+
+        def noted(self, grad_spikes, trace):
+            chains.append("stbp")
+            return backward(self, grad_spikes, trace)
+
+        monkeypatch.setattr(STBP, "backward", noted)
+        settings = changed(attack=attack, chain="rga", steps=2, epochs=1)
+        train(settings, tmp_path / attack)
+        assert crossed and chains  # the attack follows RGA, the weights STBP
+        train(changed(attack="none", chain="rga", epochs=1), tmp_path / "plain")
+        assert not same(weights(tmp_path / attack), weights(tmp_path / "plain"))
+
+    def test_robust_accuracy_is_arts_attack_on_the_held_out_part(self, tmp_path):
+        settings = changed(chain="hart", gamma=2.0)
+        data = load(settings)
+        network = loop.fresh_network(settings, data)
+        classifier = loop.classifier_for(network, data, "cpu")
+        attack = loop.attack_for(settings, classifier)
+        assert isinstance(classifier, PyTorchSNNClassifier) and classifier.chain == HART(2.0)
+        x, y = data.held_out
+        adversarial = x + 0.1 * np.sign(classifier.loss_gradient(x, y))
+        expected = (classifier.predict(np.clip(adversarial, 0, 1)).argmax(1) == y).mean()
+        assert loop.robust_accuracy(attack, classifier, x, y) == pytest.approx(expected)
+
+    def test_the_same_shape_without_spikes(self, tmp_path):
+        result = train(changed(spiking=False), tmp_path)
+        network = models.load_network(result.path)
+        assert not result.rates
+        assert any(isinstance(module, nn.ReLU) for module in network.modules())
+        PyTorchClassifier(network, nn.CrossEntropyLoss(), (1, 8, 8), 10, device_type="cpu")
+
+    def test_event_frames(self, tmp_path):
+        settings = changed(
+            data="event-digits", network="vgg_dvs", width=0.05, size=(16, 16), limit=60, epochs=1, time_steps=4
+        )
+        result = train(settings, tmp_path)
+        network = models.load_network(result.path)
+        data = load(settings)
+        frames = torch.from_numpy(data.learned[0])
+        assert torch.allclose(network.body[0].mean.flatten(), frames.mean((0, 1, 3, 4)), rtol=1e-4)
+        assert len(result.rates) == 8
+
+    def test_a_loss_that_explodes_is_said(self, tmp_path):
+        with pytest.raises(ValueError, match="loss is not finite in epoch 1: learning_rate"):
+            train(changed(learning_rate=1e30), tmp_path)
+
+    def test_tensorboard_gets_the_epochs(self, tmp_path):
+        pytest.importorskip("tensorboard")
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        result = train(TINY, tmp_path, tensorboard=True)
+        events = EventAccumulator(str(tmp_path / "tensorboard"))
+        events.Reload()
+        assert [event.value for event in events.Scalars("loss")] == pytest.approx([e.loss for e in result.history])
+        assert {"robust", "held_out", "learning_rate"} <= set(events.Tags()["scalars"])
+
+
+class TestMemory:
+    def need(self, time_steps, batch=2):
+        network = models.vgg11(width=0.1, time_steps=time_steps).train()
+        return bytes_per_sample(network, torch.rand(batch, 3, 32, 32), torch.zeros(batch, dtype=torch.long))
+
+    def test_is_a_samples_whatever_the_batch_and_grows_with_time(self):
+        assert self.need(4, batch=2) == pytest.approx(self.need(4, batch=4), rel=0.05)
+        assert self.need(8) == pytest.approx(2 * self.need(4), rel=0.1)
+
+    def test_holds_at_least_every_layers_currents(self):
+        network = models.vgg11(width=0.1, time_steps=4)
+        sizes = []
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.register_forward_hook(lambda _m, _a, out: sizes.append(out.numel() * 4 / 2))
+        bytes_ = bytes_per_sample(network.train(), torch.rand(2, 3, 32, 32), torch.zeros(2, dtype=torch.long))
+        assert sum(sizes) < bytes_ < 10 * sum(sizes)
+
+    def test_leaves_the_network_alone(self):
+        network = models.vgg11(width=0.1, time_steps=2).train()
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        bytes_per_sample(network, torch.rand(2, 3, 32, 32), torch.zeros(2, dtype=torch.long))
+        assert same(before, network.state_dict())
+
+    def test_a_batch_that_does_not_fit_is_refused_with_one_that_does(self, tmp_path, monkeypatch):
+        class Little:
+            available = 1 << 20
+
+        monkeypatch.setattr(memory.psutil, "virtual_memory", Little)
+        with pytest.raises(MemoryNeeded, match=r"batch of 128 of small_cnn at T = 3 needs about .* batch_size can be"):
+            train(changed(batch_size=128), tmp_path)
+
+
+def test_data_keeps_the_shape_of_its_inputs():
+    x, y = np.zeros((2, 1, 8, 8), np.float32), np.zeros(2, int)
+    assert Data((x, y), (x, y), (x, y), 10, (0.0, 1.0)).input_shape == (1, 8, 8)
