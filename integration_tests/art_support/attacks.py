@@ -47,6 +47,7 @@ class Case:
     :param run: From the attack, its samples and their labels to the adversarial samples.
     :param gradient: Whether the attack differentiates the network.
     :param note: What a user must know.
+    :param needs: Modules that it needs, beside what art-snn installs.
     """
 
     setting: str = "digits"
@@ -55,11 +56,17 @@ class Case:
     run: Callable[[Any, np.ndarray, np.ndarray], np.ndarray] = lambda attack, x, y: attack.generate(x, y)
     gradient: bool = False
     note: str = ""
+    needs: tuple[str, ...] = ()
 
 
 def other(y: np.ndarray) -> np.ndarray:
     """A wrong class for each sample, for targeted attacks."""
     return np.roll(y, 1, axis=1)
+
+
+def all_of(label: int, x: np.ndarray) -> np.ndarray:
+    """One class for every sample, for targeted attacks; one that this network can be driven to."""
+    return np.eye(10, dtype=np.float32)[[label] * len(x)]
 
 
 def patched(attack: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -118,9 +125,11 @@ CASES: dict[str, Case] = {
     "AdversarialPatchNumpy": Case("colour", run=patched, gradient=True),
     "AdversarialPatchPyTorch": Case("colour", {"patch_shape": (3, 32, 32)}, run=patched, gradient=True),
     "AutoAttack": Case(arguments=quick_attacks, gradient=True, note="needs `multiprocess`, which art-snn installs"),
-    "AutoConjugateGradient": Case(arguments={"loss_type": "difference_logits_ratio"}, gradient=True),
+    "AutoConjugateGradient": Case(arguments={"loss_type": "difference_logits_ratio", "max_iter": 10}, gradient=True),
     "AutoProjectedGradientDescent": Case(arguments={"loss_type": "difference_logits_ratio"}, gradient=True),
-    "RescalingAutoConjugateGradient": Case(arguments={"loss_type": "difference_logits_ratio"}, gradient=True),
+    "RescalingAutoConjugateGradient": Case(
+        arguments={"loss_type": "difference_logits_ratio", "max_iter": 10}, gradient=True
+    ),
     "BasicIterativeMethod": GRADIENT,
     "BoundaryAttack": Case(arguments={"targeted": False, "max_iter": 10}),
     "BrendelBethgeAttack": Case(
@@ -131,12 +140,24 @@ CASES: dict[str, Case] = {
         note="draws its start from a random state that cannot be seeded: give `x_adv_init` to repeat a run",
     ),
     "CarliniL0Method": Case(gradient=True, arguments={"learning_rate": 0.5, "max_iter": 10, "initial_const": 10.0}),
-    "CarliniL2Method": Case(gradient=True, arguments={"learning_rate": 0.1, "max_iter": 5, "initial_const": 1.0}),
+    "CarliniL2Method": Case(gradient=True, arguments={"learning_rate": 0.1, "max_iter": 5, "initial_const": 10.0}),
     "CarliniLInfMethod": Case(
-        gradient=True, arguments={"learning_rate": 0.3, "max_iter": 10, "initial_const": 5.0, "decrease_factor": 0.5}
+        gradient=True,
+        arguments={
+            "learning_rate": 0.5,
+            "max_iter": 20,
+            "initial_const": 20.0,
+            "largest_const": 100.0,
+            "decrease_factor": 0.7,
+        },
+        samples=2,
     ),
     "CompositeAdversarialAttackPyTorch": Case(
-        "colour", {"max_iter": 1, "max_inner_iter": 2}, gradient=True, note="needs `kornia`; 32 x 32 colour images only"
+        "colour",
+        {"max_iter": 1, "max_inner_iter": 2},
+        gradient=True,
+        note="needs `kornia`; 32 x 32 colour images only",
+        needs=("kornia",),
     ),
     "DeepFool": Case(gradient=True, arguments={"max_iter": 10}),
     "ElasticNet": Case(gradient=True, arguments={"learning_rate": 0.1, "max_iter": 5, "initial_const": 1.0}),
@@ -178,6 +199,7 @@ CASES: dict[str, Case] = {
         samples=1,
         run=lambda attack, x, y: attack.generate(x, other(y), x_tar=np.roll(x, 4, axis=3)),
         note="needs `opencv-python-headless`",
+        needs=("cv2",),
     ),
     "GRAPHITEWhiteboxPyTorch": Case(
         "colour",
@@ -185,18 +207,23 @@ CASES: dict[str, Case] = {
             "net_size": (32, 32),
             "num_xforms": 2,
             "steps": 2,
-            "first_steps": 40,
+            "first_steps": 100,
             "num_patches_to_remove": 40,
             "min_tr": 0.5,
-            "step_size": 0.1,
+            "step_size": 0.02,
             "rotation_range": (-1.0, 1.0),
+            "dist_range": (5, 5),
+            "off_x_range": (0, 0),
+            "off_y_range": (0, 0),
+            "crop_percent_range": (0, 0),
             "blur_kernels": (0,),
             "gamma_range": (1.0, 1.0),
         },
         samples=1,
-        run=lambda attack, x, y: attack.generate(x, other(y)),
+        run=lambda attack, x, y: attack.generate(x, all_of(5, x)),
         gradient=True,
         note="needs `opencv-python-headless` and `kornia`",
+        needs=("cv2", "kornia"),
     ),
     "HopSkipJump": Case(arguments={"max_iter": 2, "max_eval": 50, "init_eval": 5}),
     "LaserAttack": Case("channels last", laser, run=lambda attack, x, y: attack.generate(x, y.argmax(1))),
@@ -217,8 +244,8 @@ CASES: dict[str, Case] = {
     "NewtonFool": GRADIENT,
     "OverTheAirFlickeringPyTorch": Case("events", {"eps_step": 1.0}, gradient=True, note="on event frames"),
     "OverloadPyTorch": Case("colour", {"num_grid": 4, "threshold": 0.5, "batch_size": 2}),
-    "PixelAttack": Case(arguments={"th": 5, "max_iter": 5}, samples=2, note="needs `cma`"),
-    "ThresholdAttack": Case(arguments={"th": 120, "max_iter": 5}, samples=2, note="needs `cma`"),
+    "PixelAttack": Case(arguments={"th": 5, "max_iter": 5}, samples=2, note="needs `cma`", needs=("cma",)),
+    "ThresholdAttack": Case(arguments={"th": 200, "max_iter": 20}, samples=2, note="needs `cma`", needs=("cma",)),
     "ProjectedGradientDescent": GRADIENT,
     "ProjectedGradientDescentNumpy": GRADIENT,
     "ProjectedGradientDescentPyTorch": GRADIENT,
@@ -240,7 +267,7 @@ CASES: dict[str, Case] = {
     "SquareAttack": Case(arguments={"max_iter": 10}),
     "TargetedUniversalPerturbation": Case(
         arguments={"attacker": "fgsm", "attacker_params": {"eps": 0.5, "targeted": True}, "eps": 0.5, "max_iter": 1},
-        run=lambda attack, x, y: attack.generate(x, np.eye(10, dtype=np.float32)[[8] * len(x)]),
+        run=lambda attack, x, y: attack.generate(x, all_of(5, x)),
         gradient=True,
     ),
     "UniversalPerturbation": Case(

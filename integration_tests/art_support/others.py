@@ -69,7 +69,7 @@ def rotation(kind: str) -> None:
 
 @check(WRAPPERS, "EoTImageCenterCropPyTorch", EOT)
 def crop(kind: str) -> None:
-    transformed(kind, EoTImageCenterCropPyTorch(nb_samples=3, clip_values=(0.0, 1.0), rescale_factor=1.5))
+    transformed(kind, EoTImageCenterCropPyTorch(nb_samples=3, clip_values=(0.0, 1.0), size=2))
 
 
 @check(WRAPPERS, "EoTBrightnessPyTorch", EOT)
