@@ -19,8 +19,9 @@ from art.attacks.attack import Attack, EvasionAttack
 from art.attacks.evasion import FastGradientMethod
 from art.estimators.classification import PyTorchClassifier
 
+from art_snn import models
 from art_snn.chains import HART, STBP
-from integration_tests.art_support.settings import Setting, seeded, setting
+from integration_tests.art_support.settings import Setting, classifier, plain, seeded
 
 #: What makes an attack short, by the name of its argument.
 SMALL = {
@@ -304,7 +305,7 @@ def attacks() -> tuple[list[type[EvasionAttack]], list[type[EvasionAttack]]]:
     """
     :return: ART's evasion attacks that a plain PyTorch classifier meets the requirements of, and those that it fails.
     """
-    victim = setting("digits").plain
+    victim = classifier(plain(models.small_cnn()), (1, 8, 8))
     takes, refuses = [], []
     for _, attack in sorted(inspect.getmembers(art.attacks.evasion, inspect.isclass)):
         if issubclass(attack, EvasionAttack) and not inspect.isabstract(attack):

@@ -116,6 +116,13 @@ def _words(error: Exception) -> str:
     return re.sub(r"0x[0-9a-f]+|/\S+/", "", f"{type(error).__name__}: {line}"[:160]).replace("|", "\\|")
 
 
+def versions() -> str:
+    """
+    :return: What the table holds for, in words.
+    """
+    return f"ART {metadata.version('adversarial-robustness-toolbox')}, NumPy {metadata.version('numpy').split('.')[0]}"
+
+
 def refused() -> list[str]:
     """
     :return: Names of ART's evasion attacks whose requirements a plain PyTorch classifier does not meet.
@@ -128,15 +135,14 @@ def written(rows: list[Row]) -> str:
     :param rows: All rows.
     :return: The document.
     """
-    version = metadata.version("adversarial-robustness-toolbox")
     count = {status: sum(row.status == status for row in rows) for status in (WORKS, NOTE, CANNOT, FAILS)}
     lines = [
         "# ART on spiking networks",
         "",
-        f"ART {version}. Every row was run with a tiny budget on a `PyTorchSNNClassifier` and, where that failed, on a",
-        "plain `PyTorchClassifier` of the same shape: what fails there too is listed as ART's own, with its reason. Attacks",
-        "that differentiate the network ran along HART, again along HART, and along STBP with another γ: the first two",
-        "agree, the third differs, and only the chosen chain crossed a layer.",
+        f"{versions()}. Every row was run with a tiny budget on a `PyTorchSNNClassifier` and, where that failed, on a",
+        "plain `PyTorchClassifier` of the same shape: what fails there too is listed as ART's own, with its reason.",
+        "Attacks that differentiate the network ran along HART, again along HART, and along STBP with another γ: the",
+        "first two agree, the third differs, and only the chosen chain crossed a layer.",
         "",
         "    python -m integration_tests.art_support",
         "",

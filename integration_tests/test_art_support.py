@@ -1,0 +1,53 @@
+"""docs/art_support.md is true: every row is run again."""
+
+import pytest
+
+from integration_tests.art_support.sweep import FAILS, TABLE, read, tasks, versions
+
+TASKS = list(tasks())
+TEXT = TABLE.read_text(encoding="utf-8")
+ROWS = read(TEXT)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_the_row_is_as_the_table_says(task):
+    for module in task.needs:
+        pytest.importorskip(module)
+    row = task.row()
+    assert row.status != FAILS, row.note
+    if f"{versions()}." in TEXT:
+        assert ROWS[row.section, row.name] == (row.status, row.note)
+
+
+def test_the_table_has_no_rows_of_its_own():
+    if f"{versions()}." not in TEXT:
+        pytest.skip(f"the table is of other versions than {versions()}")
+    assert set(ROWS) == {(task.section, task.name) for task in TASKS}
+
+
+def test_arts_attacks_are_there():
+    named = {task.name for task in TASKS}
+    assert {
+        "AutoAttack",
+        "AutoConjugateGradient",
+        "AutoProjectedGradientDescent",
+        "BasicIterativeMethod",
+        "BrendelBethgeAttack",
+        "CarliniL0Method",
+        "CarliniL2Method",
+        "CarliniLInfMethod",
+        "DeepFool",
+        "ElasticNet",
+        "FastGradientMethod",
+        "HopSkipJump",
+        "ProjectedGradientDescentPyTorch",
+        "SaliencyMapMethod",
+        "SquareAttack",
+        "Wasserstein",
+        "AdversarialTrainer",
+        "AdversarialTrainerAWPPyTorch",
+        "AdversarialTrainerFBFPyTorch",
+        "AdversarialTrainerMadryPGD",
+        "AdversarialTrainerOAATPyTorch",
+        "AdversarialTrainerTRADESPyTorch",
+    } <= named
