@@ -201,7 +201,24 @@ class AttackGradient(torch.autograd.Function):
             raise RuntimeError(
                 "a backward chain has no second derivative: the input's gradient cannot be differentiated."
             )
-        return ctx.pullback(grad_logits), None
+        return ctx.pullback(_defined(grad_logits)), None
+
+
+def _defined(grad_logits: Tensor) -> Tensor:
+    """Zero for samples at which the loss has no gradient.
+
+    Losses that divide by a gap between logits have none where logits are equal, which happens to spiking networks. A NaN
+    would take such a sample out of the rest of an attack: every later step would start from NaN.
+    """
+    undefined = ~torch.isfinite(grad_logits).flatten(1).all(1)
+    if not undefined.any():
+        return grad_logits
+    logger.warning(
+        "The loss has no finite gradient at the logits of %d of %d samples (equal logits?): theirs is taken as zero.",
+        int(undefined.sum()),
+        len(undefined),
+    )
+    return grad_logits.masked_fill(undefined.reshape(-1, *[1] * (grad_logits.dim() - 1)), 0.0)
 
 
 def linearise(network: SpikingNetwork, x: Tensor, chain: BackwardChain) -> tuple[Tensor, Pullback]:

@@ -1,9 +1,12 @@
 """What docs/art.md says, through ART's own calls."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from art.attacks.evasion import (
+    AutoProjectedGradientDescent,
     FastGradientMethod,
     FeatureAdversariesPyTorch,
     HopSkipJump,
@@ -200,3 +203,26 @@ class TestEstimatorsDoor:
         unaware = pgd(where.spiking).generate(x, y)
         aware = pgd(estimator).generate(x, y)
         assert accuracy(estimator, aware, y) < accuracy(estimator, unaware, y)
+
+    def test_auto_pgd_goes_on_where_logits_are_equal(self):
+        """Three equal logits on top make the loss of AutoPGD 0 / 0."""
+        where = setting("digits")
+        x, _ = where.samples(4)
+        estimator = copy.deepcopy(where.spiking)
+        last = estimator.model.body[-1]
+        with torch.no_grad():
+            last.weight[:3] = last.weight[0].clone()
+            last.bias[:3] = 50.0
+        attack = AutoProjectedGradientDescent(
+            estimator,
+            eps=0.15,
+            eps_step=0.05,
+            max_iter=4,
+            loss_type="difference_logits_ratio",
+            nb_random_init=1,
+            verbose=False,
+        )
+        seen, gradient = [], attack.estimator.loss_gradient
+        attack.estimator.loss_gradient = lambda x, y: seen.append(x) or gradient(x, y)
+        attack.generate(x, np.zeros(4, int))
+        assert len(seen) == 4 and all(np.isfinite(images).all() for images in seen)

@@ -290,8 +290,29 @@ def test_cba_in_a_mixture_is_refused_by_the_network():
         nets.gradient(nets.build(), nets.image(0), Mixed(["cba", "hart"]))
 
 
-def test_importing_the_package_is_light():
-    heavy = ["torchvision", "tonic", "matplotlib", "pandas", "tensorflow"]
-    code = f"import sys, art_snn, art_snn.datasets, art_snn.models; print([m for m in {heavy} if m in sys.modules])"
+def test_importing_the_package_loads_nothing_heavy_that_art_does_not():
+    heavy = ["torchvision", "tonic", "matplotlib", "pandas", "tensorflow", "psutil"]
+    theirs = "import sys, torch.compiler, torch._dynamo, art.estimators.classification, art.attacks.evasion; "
+    code = theirs + "before = set(sys.modules); import art_snn, art_snn.datasets, art_snn.models; "
+    code += f"print([m for m in {heavy} if m in set(sys.modules) - before])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("chain", ["hart", "stbp", "cba"])
+def test_a_sample_whose_loss_has_no_gradient_leaves_the_others_alone(chain, caplog):
+    torch.manual_seed(0)
+    network = SpikingNetwork(small_body(), 4, chain=chain)
+    x = torch.rand(3, 4, requires_grad=True)
+
+    def gradient(gap):
+        logits = network(x)
+        ratio = (logits[:, 0] - logits[:, 1]) / (gap + 0 * logits[:, 0])
+        return torch.autograd.grad(ratio.sum(), x)[0]
+
+    whole = gradient(torch.tensor([1.0, 1.0, 1.0]))
+    assert not caplog.records
+    tied = gradient(torch.tensor([1.0, 0.0, 1.0]))
+    assert "1 of 3 samples" in caplog.text
+    assert torch.equal(tied[[0, 2]], whole[[0, 2]])
+    assert tied[1].eq(0).all() and whole.ne(0).any()

@@ -170,6 +170,6 @@ def read(text: str) -> dict[tuple[str, str], tuple[str, str]]:
         if line.startswith("## "):
             section = line.removeprefix("## ")
         elif line.startswith("| ") and not line.startswith("| |") and "---" not in line:
-            name, status, note, _ = re.split(r" +\| *", line.removeprefix("| ").removesuffix(" |"))
+            name, status, note, _ = line.removeprefix("| ").removesuffix(" |").split(" | ")
             rows[section, name] = (status, note)
     return rows
