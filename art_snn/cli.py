@@ -33,8 +33,10 @@ def plain_errors(interrupted: str = "Interrupted.") -> Iterator[None]:
         raise click.ClickException(f"{error or type(error).__name__}") from None
 
 
-def numbers(context: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
+def numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
     """A comma-separated list of numbers."""
+    if value is None:
+        return None
     try:
         return tuple(float(part) for part in value.split(",") if part.strip())
     except ValueError:
@@ -69,8 +71,11 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--eps", type=float, default=0.15, help="ε of the tables (L∞), on the data's scale [0, 1].")
-@click.option("--sweep", callback=numbers, default="0.05,0.1,0.2,0.25", help="Further ε of the figure.")
+@click.option("--target", default=None, help="network.json of art-snn train: audit that network instead.")
+@click.option("--second", default=None, help="One trained like it with another seed; needed with --target.")
+@click.option("--root", default=None, help="Folder of their data set.  [default: where it was in training]")
+@click.option("--eps", type=float, default=0.15, help="ε of the tables (L∞), on the data's scale.")
+@click.option("--sweep", callback=numbers, default=None, help="Further ε of the figure.  [default: thirds of ε]")
 @click.option("--attacks", callback=names, default="fgsm,pgd", help="Of fgsm, pgd.")
 @click.option("--steps", type=int, default=5, help="Steps of PGD.")
 @click.option("--step-size", type=float, default=None, help="Step of PGD, on the data's scale.  [default: ε/4]")
@@ -86,17 +91,17 @@ def main() -> None:
 @click.option("--reset", default="hard", help="hard or soft.")
 @click.option("--encoder", default="direct", help="direct or poisson.")
 @click.option("--epochs", type=int, default=20, help="Epochs of training.")
-@click.option("--samples", type=int, default=500, help="Test samples to attack, at most 609.")
+@click.option("--samples", type=int, default=500, help="Test samples to attack, of the digits at most 609.")
 @click.option("--seed", type=int, default=0, help="Seed of data split and target; the second network's is one higher.")
 @click.option("--device", default="cpu", help="cpu or gpu.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("art-snn-audit"), help="Folder for results.")
 def audit(out: Path, **options: Any) -> None:
     """Attack a spiking network under every backward chain.
 
-    Trains a small spiking network and a second one of the same shape on the embedded digits, then attacks the first
-    with ART's FGSM and PGD, white-box (gradient of the network itself) and black-box (gradient of the second), and
-    prints the attack success rates. Trained networks are kept in the output folder: the same settings do not train
-    again.
+    Takes the networks --target and --second that art-snn train wrote, or else trains two small ones of the same shape
+    on the embedded digits. Attacks the first with ART's FGSM and PGD, white-box (gradient of the network itself) and
+    black-box (gradient of the second), and prints the attack success rates. Networks that it trained are kept in the
+    output folder: the same settings do not train again.
     """
     with plain_errors(f"Interrupted. Networks that were trained completely are kept in {out}; run it again to go on."):
         from art_snn.audit.settings import AuditSettings

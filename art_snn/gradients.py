@@ -207,8 +207,8 @@ class AttackGradient(torch.autograd.Function):
 def _defined(grad_logits: Tensor) -> Tensor:
     """Zero for samples at which the loss has no gradient.
 
-    Losses that divide by a gap between logits have none where logits are equal, which happens to spiking networks. A NaN
-    would take such a sample out of the rest of an attack: every later step would start from NaN.
+    Losses that divide by a gap between logits have none where logits are equal, which happens to spiking networks. A
+    NaN would take such a sample out of the rest of an attack: every later step would start from NaN.
     """
     undefined = ~torch.isfinite(grad_logits).flatten(1).all(1)
     if not undefined.any():

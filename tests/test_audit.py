@@ -13,13 +13,78 @@ from rich.console import Console
 from art_snn.audit import AuditSettings, report, run_audit
 from art_snn.audit.metrics import SuccessRate, success_rate
 from art_snn.audit.networks import DamagedCheckpoint
-from art_snn.audit.protocol import TEST_SHARE
 from art_snn.audit.settings import CHAINS, GAMMAS, HELD_OUT
+from art_snn.audit.subjects import TEST_SHARE
 from art_snn.files import replacing
 
 TINY = AuditSettings(
     epochs=2, samples=40, time_steps=2, sweep=(), steps=2, chains=("cba", "stbp-best", "hart", "mixed")
 )
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Two networks that `art-snn train` would write, and one without spikes."""
+    from art_snn.training import TrainSettings, train
+
+    folder = tmp_path_factory.mktemp("networks")
+    for name, changes in {"a": {}, "b": {"seed": 1}, "c": {"decay": 0.5}, "ann": {"spiking": False}}.items():
+        settings = TrainSettings(**{"epochs": 4, "width": 0.5, "time_steps": 3, **changes})
+        train(settings, folder / name)
+    return {path.parent.name: str(path) for path in folder.glob("*/network.json")}
+
+
+class TestGivenNetworks:
+    def audit(self, pair, **changes):
+        settings = {"samples": 30, "sweep": (), "steps": 2, "chains": ("hart", "rga"), "eps": 0.2}
+        return AuditSettings(**(settings | {"target": pair["a"], "second": pair["b"]} | changes))
+
+    def test_are_attacked_on_their_own_test_samples(self, pair, tmp_path):
+        result = run_audit(self.audit(pair), tmp_path)
+        assert result.description == "small_cnn (width 0.5) on digits, T = 3, λ = 0.9, hard reset, seed 0"
+        assert result.seeds == {"data": 0, "order": 0, "target": 0, "second": 1}
+        assert result.accuracy[0] > 50 and not list(tmp_path.iterdir())
+        white, black = (result.rate("pgd", scenario, "hart", 0.2).rate for scenario in ("WBA", "BBA"))
+        assert white.correct == black.correct <= 30 and white.fooled > 0
+        report.write_files(result, tmp_path)
+        assert json.loads((tmp_path / "results.json").read_text())["target"] == result.description
+
+    def test_the_seed_decides_which_samples(self, pair, tmp_path):
+        results = [run_audit(self.audit(pair, seed=seed, chains=("rga",)), tmp_path) for seed in (0, 0, 1)]
+        images = [result.examples["clean"] for result in results]
+        assert np.array_equal(images[0], images[1]) and not np.array_equal(images[0], images[2])
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"second": "c"}, "they differ in decay\\."),
+            ({"second": "a"}, "they differ in nothing"),
+            ({"target": "ann", "second": "ann"}, "differ in nothing"),
+            ({"samples": 200}, "samples must be at most 160"),
+            ({"eps": 2.0}, "eps must be at most 1"),
+        ],
+    )
+    def test_a_wrong_pair_or_setting_is_named(self, pair, changes, message, tmp_path):
+        changes = {name: pair.get(value, value) for name, value in changes.items()}
+        with pytest.raises(ValueError, match=message):
+            run_audit(self.audit(pair, **changes), tmp_path)
+
+    def test_a_missing_file_is_named(self, pair, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
+            run_audit(self.audit(pair, second="nowhere"), tmp_path)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"target": "a"}, "belong together"),
+            ({"root": "x"}, "root belongs"),
+            ({"target": "a", "second": "b", "time_steps": 4}, "time_steps belongs"),
+            ({"target": "a", "second": "b", "encoder": "poisson"}, "encoder belongs"),
+        ],
+    )
+    def test_settings_of_the_other_kind_are_refused(self, changes, message):
+        with pytest.raises(ValueError, match=message):
+            AuditSettings(**changes)
 
 
 class TestSuccessRate:

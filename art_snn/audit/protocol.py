@@ -17,15 +17,13 @@ from typing import Any
 import numpy as np
 from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
 
-from art_snn import datasets
 from art_snn.audit.metrics import SuccessRate, success_rate
-from art_snn.audit.networks import trained
-from art_snn.audit.settings import GAMMAS, HELD_OUT, TUNED, AuditSettings
+from art_snn.audit.settings import GAMMAS, TUNED, AuditSettings
+from art_snn.audit.subjects import Samples, embedded, given
 from art_snn.chains import HART, STBP, BackwardChain, Mixed, get_chain
 from art_snn.classifier import PyTorchSNNClassifier
 
 SCENARIOS = ("WBA", "BBA")
-TEST_SHARE = 0.45  # of the 1,797 digits: 988 to train, 809 to choose γ and to attack
 BATCH = 128
 
 
@@ -60,6 +58,8 @@ class AuditResult:
     """All that an audit found.
 
     :param settings: What was run.
+    :param description: The target, in words.
+    :param seeds: Seeds of data, target and second network.
     :param accuracy: Clean accuracy in per cent, of the target and of the second network, on the attacked samples.
     :param trained: Whether target and second network were trained in this run.
     :param rows: Success rates: white-box at every ε, black-box at the tables' ε.
@@ -68,6 +68,8 @@ class AuditResult:
     """
 
     settings: AuditSettings
+    description: str
+    seeds: dict[str, int]
     accuracy: tuple[float, float]
     trained: tuple[bool, bool]
     rows: list[Row] = field(default_factory=list)
@@ -95,23 +97,13 @@ class AuditResult:
         return [chain for chain, fooled in rates.items() if fooled == max(rates.values())]
 
 
-@dataclass(frozen=True)
-class _Samples:
-    x: np.ndarray
-    y: np.ndarray  # one-hot
-
-    @property
-    def labels(self) -> np.ndarray:
-        return self.y.argmax(1)
-
-
 def run_audit(
     settings: AuditSettings,
     networks: Path,
     start: Callable[[str, int], None] = lambda what, total: None,
     advance: Callable[[], None] = lambda: None,
 ) -> AuditResult:
-    """Train or load the two networks, choose γ, attack.
+    """Train the two networks of the embedded digits, or load the given ones; choose γ; attack.
 
     :param settings: What to run.
     :param networks: Folder where trained networks are kept; it exists.
@@ -119,16 +111,16 @@ def run_audit(
     :param advance: Called after each step of a stage.
     :return: What was found.
     :raises DamagedCheckpoint: If a kept network cannot be used.
+    :raises ValueError: If given networks cannot be used, or settings do not fit their data.
     """
-    (x_train, y_train), (x_test, y_test), _, _ = datasets.digits(seed=settings.seed, test_size=TEST_SHARE)
-    held_out = _Samples(x_test[:HELD_OUT], y_test[:HELD_OUT])
-    attacked = _Samples(x_test[HELD_OUT : HELD_OUT + settings.samples], y_test[HELD_OUT : HELD_OUT + settings.samples])
-    start("training", 2 * settings.epochs)
-    (target, target_fresh), (second, second_fresh) = (
-        trained(settings, seed, x_train, y_train, networks, advance) for seed in (settings.seed, settings.seed + 1)
-    )
+    if settings.target is None:
+        start("training", 2 * settings.epochs)
+        subjects = embedded(settings, networks, advance)
+    else:
+        subjects = given(settings)
+    target, second, held_out, attacked = subjects.target, subjects.second, subjects.held_out, subjects.attacked
     accuracy = tuple(100.0 * float(np.mean(_classes(c, attacked.x) == attacked.labels)) for c in (target, second))
-    result = AuditResult(settings, (accuracy[0], accuracy[1]), (target_fresh, second_fresh))
+    result = AuditResult(settings, subjects.description, subjects.seeds, (accuracy[0], accuracy[1]), subjects.fresh)
     plan = list(_plan(settings))
     start("attacks", len(plan))
     clean = _classes(target, attacked.x)
@@ -165,7 +157,7 @@ def _chain(
     eps: float,
     source: PyTorchSNNClassifier,
     target: PyTorchSNNClassifier,
-    held_out: _Samples,
+    held_out: Samples,
     result: AuditResult,
 ) -> tuple[BackwardChain, float | None]:
     """The chain of that name for this attack, and the γ that was chosen for it."""
@@ -190,7 +182,7 @@ def _search(
     eps: float,
     source: PyTorchSNNClassifier,
     target: PyTorchSNNClassifier,
-    held_out: _Samples,
+    held_out: Samples,
     result: AuditResult,
 ) -> float:
     """The γ with the highest success rate on the held-out samples; the smallest of equals."""
@@ -211,7 +203,7 @@ def _generate(
     chain: BackwardChain,
     eps: float,
     settings: AuditSettings,
-    samples: _Samples,
+    samples: Samples,
 ) -> np.ndarray:
     """Adversarial images by ART's own attack, unchanged."""
     source.chain = chain

@@ -61,11 +61,9 @@ def headline(result: AuditResult) -> str:
     :param result: An audit's findings.
     :return: What was attacked: the lines above the tables.
     """
-    s = result.settings
     return (
-        f"Target: small_cnn on digits, T = {s.time_steps}, λ = {s.decay:g}, {s.reset} reset, {s.encoder} encoding, "
-        f"seed {s.seed}. Clean accuracy {result.accuracy[0]:.1f} % on the {s.samples} attacked samples "
-        f"(second network, seed {s.seed + 1}: {result.accuracy[1]:.1f} %)."
+        f"Target: {result.description}. Clean accuracy {result.accuracy[0]:.1f} % on the {result.settings.samples} "
+        f"attacked samples (second network, seed {result.seeds['second']}: {result.accuracy[1]:.1f} %)."
     )
 
 
@@ -120,10 +118,10 @@ def as_dict(result: AuditResult) -> dict[str, Any]:
     :param result: An audit's findings.
     :return: Every number, all settings, seeds and versions, as plain values.
     """
-    seed = result.settings.seed
     return {
         "settings": asdict(result.settings),
-        "seeds": {"data": seed, "target": seed, "second": seed + 1},
+        "target": result.description,
+        "seeds": result.seeds,
         "versions": versions(),
         "clean_accuracy": {"target": result.accuracy[0], "second": result.accuracy[1]},
         "results": [row.as_dict() for row in result.rows],
@@ -171,7 +169,7 @@ def _draw_rates(result: AuditResult, path: Path) -> None:
             emphasis = {"linewidth": 2.6, "zorder": 3} if chain == "hart" else {"linewidth": 1.2}
             axis.plot(settings.all_eps(), rates, marker=markers[chain], label=TITLES[chain], **emphasis)
         axis.axvline(settings.eps, color="grey", linewidth=0.8, linestyle=":")
-        axis.set(title=f"{NAMES[attack]}, white-box", xlabel="ε (pixels are in [0, 1])", ylim=(-2, 102))
+        axis.set(title=f"{NAMES[attack]}, white-box", xlabel="ε, on the data's scale", ylim=(-2, 102))
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("attack success rate (%)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
@@ -185,11 +183,18 @@ def _draw_examples(result: AuditResult, path: Path) -> None:
     columns = len(result.examples["clean"])
     figure, axes = _figure(columns, len(rows), 1.0 * columns + 1.6, 1.05 * len(rows) + 0.6)
     attack = NAMES[settings.attacks[-1]]
-    figure.suptitle(f"Clean digits and their adversarial images: white-box {attack}, ε = {settings.eps:g}")
+    figure.suptitle(f"Clean inputs and their adversarial ones: white-box {attack}, ε = {settings.eps:g}")
+    brightest = max(1.0, float(result.examples["clean"].max()))
     for line, name in zip(axes, rows, strict=True):
         for axis, image in zip(line, result.examples[name], strict=True):
-            axis.imshow(np.asarray(image[0]), cmap="gray", vmin=0.0, vmax=1.0)
+            axis.imshow(_picture(image / brightest), cmap="gray", vmin=0.0, vmax=1.0)
             axis.set(xticks=[], yticks=[])
         label = TITLES.get(name, name)
         line[0].set_ylabel(label, rotation=0, ha="right", va="center")
     figure.savefig(path, dpi=110)
+
+
+def _picture(x: np.ndarray) -> np.ndarray:
+    """An input as a grey or colour picture: of a recording, the mean of its frames, of both polarities."""
+    x = x.mean(0) if x.ndim == 4 else x
+    return np.clip(x.transpose(1, 2, 0) if len(x) == 3 else x.mean(0), 0.0, 1.0)

@@ -24,10 +24,13 @@ HELD_OUT = 200
 
 @dataclass(frozen=True, kw_only=True)
 class AuditSettings:
-    """What an audit of a small network on the embedded digits runs; the defaults are those of the command.
+    """What an audit runs; the defaults are those of the command, which audits a small network on the embedded digits.
 
-    :param eps: Perturbation ε of the tables, L∞, on the data's scale [0, 1].
-    :param sweep: ε of the figure; `eps` is added.
+    :param target: A network that `art-snn train` wrote, to audit it instead; its file or the name without a suffix.
+    :param second: One trained like it with another seed, for black-box attacks; needed with `target`.
+    :param root: Folder of their data set, if it has moved.
+    :param eps: Perturbation ε of the tables, L∞, on the data's scale: [0, 1] for images.
+    :param sweep: Further ε of the figure; 1/3, 2/3, 4/3 and 5/3 of `eps` if None.
     :param attacks: Of `"fgsm"` and `"pgd"`.
     :param steps: Steps of PGD.
     :param step_size: Step α of PGD, on the data's scale; ε/4 if None, the paper's ratio.
@@ -38,14 +41,18 @@ class AuditSettings:
     :param reset: `"hard"` or `"soft"`.
     :param encoder: `"direct"` or `"poisson"`; Poisson noise is frozen, the same for all attacks.
     :param epochs: Epochs of training.
-    :param samples: Test samples that are attacked, at most 609.
-    :param seed: Seed of the data split and of the target; the second network's is one higher.
+    :param samples: Test samples that are attacked, at most 609 of the digits.
+    :param seed: Seed of the data split and of the target; the second network's is one higher. With `target`, of the
+        order of the test samples.
     :param device: `"cpu"` or `"gpu"`.
     :raises ValueError: If a setting is out of its range.
     """
 
+    target: str | None = None
+    second: str | None = None
+    root: str | None = None
     eps: float = 0.15
-    sweep: tuple[float, ...] = (0.05, 0.1, 0.2, 0.25)
+    sweep: tuple[float, ...] | None = None
     attacks: tuple[str, ...] = ATTACKS
     steps: int = 5
     step_size: float | None = None
@@ -65,10 +72,12 @@ class AuditSettings:
             unknown = [value for value in values if value not in known]
             if unknown or not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} must be different ones of {', '.join(known)}, got {', '.join(values)!r}.")
-        for name, value in (("eps", self.eps), *(("sweep", value) for value in self.sweep)):
-            _in_range(name, value, 0.0, 1.0)
+        self._check_networks()
+        span = 1.0 if self.target is None else math.inf  # of the digits; of other data it is known when they are read
+        for name, value in (("eps", self.eps), *(("sweep", value) for value in self.sweep or ())):
+            _in_range(name, value, 0.0, span)
         if self.step_size is not None:
-            _in_range("step_size", self.step_size, 0.0, 1.0)
+            _in_range("step_size", self.step_size, 0.0, span)
         if self.gamma is not None:
             _in_range("gamma", self.gamma, 0.0, math.inf)
         _in_range("decay", self.decay, 0.0, 1.0)
@@ -76,7 +85,7 @@ class AuditSettings:
             ("steps", 1, 10_000),
             ("time_steps", 1, 1_000),
             ("epochs", 1, 10_000),
-            ("samples", 10, 609),
+            ("samples", 10, 609 if self.target is None else 10**9),
             ("seed", 0, 2**31 - 2),
         ):
             whole = getattr(self, name)
@@ -90,6 +99,18 @@ class AuditSettings:
         if self.gamma is not None and not set(self.chains) & set(TUNED):
             raise ValueError(f"gamma belongs to {', '.join(TUNED)}, none of which is among the chains.")
 
+    def _check_networks(self) -> None:
+        if (self.target is None) != (self.second is None):
+            raise ValueError("target and second belong together: the network under attack, and one like it.")
+        if self.target is None:
+            if self.root is not None:
+                raise ValueError("root belongs to target; the digits are embedded.")
+            return
+        fields = type(self).__dataclass_fields__
+        for name in ("time_steps", "decay", "reset", "encoder", "epochs"):
+            if getattr(self, name) != fields[name].default:
+                raise ValueError(f"{name} belongs to the embedded network; target has its own.")
+
     def alpha(self, eps: float) -> float:
         """
         :param eps: ε of an attack.
@@ -101,7 +122,8 @@ class AuditSettings:
         """
         :return: Every ε of the audit, in order.
         """
-        return sorted({self.eps, *self.sweep})
+        thirds = [round(self.eps * n / 3, 12) for n in (1, 2, 4, 5)]
+        return sorted({self.eps, *(thirds if self.sweep is None else self.sweep)})
 
 
 def _in_range(name: str, value: float, low: float, high: float) -> None:

@@ -77,8 +77,7 @@ def load_network(path: str | Path) -> Any:
     :raises FileNotFoundError: If one of the two files is missing.
     :raises DamagedNetwork: If they cannot be read, do not belong together or are of no architecture known here.
     """
-    path = Path(path)
-    path = path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
+    path = _stem(path)
     description = describe(path)
     file = _file(path, ".safetensors")
     weights = file.read_bytes()
@@ -95,12 +94,12 @@ def load_network(path: str | Path) -> Any:
 
 def describe(path: str | Path) -> dict[str, Any]:
     """
-    :param path: As given to :func:`save_network`.
+    :param path: As given to :func:`save_network`; a suffix `.json` or `.safetensors` is taken off.
     :return: What the JSON file says: `architecture`, `training`, `weights_sha256`, `versions`.
     :raises FileNotFoundError: If it is missing.
     :raises DamagedNetwork: If it is no such file.
     """
-    file = _file(Path(path), ".json")
+    file = _file(_stem(path), ".json")
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -108,6 +107,11 @@ def describe(path: str | Path) -> dict[str, Any]:
     if not isinstance(description, dict) or not isinstance(description.get("architecture"), dict):
         raise DamagedNetwork(f"{file} does not describe a network: it has no object 'architecture'.")
     return description
+
+
+def _stem(path: str | Path) -> Path:
+    path = Path(path)
+    return path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
 
 
 def _file(path: Path, suffix: str) -> Path:
