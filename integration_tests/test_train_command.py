@@ -1,0 +1,122 @@
+"""`art-snn train` as a user runs it: killed and started again, in several processes, audited afterwards."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from art_snn import models
+
+PROGRAM = str(Path(sys.executable).with_name("art-snn"))
+TINY = ["train", "--epochs", "4", "--width", "0.5", "--time-steps", "4", "--batch-size", "32", "--held-out", "50"]
+
+
+def run(*arguments, timeout=240, **kwargs):
+    return subprocess.run([*arguments], capture_output=True, text=True, timeout=timeout, **kwargs)
+
+
+def weights(folder):
+    return models.load_network(folder / "network").state_dict()
+
+
+def test_a_killed_run_ends_with_the_same_weights(tmp_path):
+    whole = run(PROGRAM, *TINY, "--out", str(tmp_path / "whole"))
+    assert whole.returncode == 0, whole.stderr
+    assert "test accuracy" in whole.stdout and "firing rates" in whole.stdout
+    kills, chance = 0, random.Random(0)
+    while not (tmp_path / "cut" / "network.json").exists():
+        process = subprocess.Popen(
+            [PROGRAM, *TINY, "--out", str(tmp_path / "cut")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        if kills < 3:  # at any moment, from the imports to the end
+            checkpoint = tmp_path / "cut" / "checkpoint.safetensors"
+            before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+            while process.poll() is None and (checkpoint.stat().st_mtime_ns if checkpoint.exists() else None) == before:
+                time.sleep(0.01)
+            time.sleep(chance.random() * 0.3)
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait(timeout=240)
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    again = run(PROGRAM, *TINY, "--out", str(tmp_path / "cut"))
+    assert again.returncode == 0
+    assert again.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1]  # the firing rates
+
+
+@pytest.mark.parametrize("network", [["--network", "small_cnn"], ["--network", "vgg11", "--data", "image-folder"]])
+def test_two_processes_learn_what_one_does(network, tmp_path):
+    arguments = [*TINY, *network, "--epochs", "1", "--learning-rate", "0.02"]
+    if "vgg11" in network:
+        arguments += [
+            "--root",
+            str(images(tmp_path / "images")),
+            "--width",
+            "0.05",
+            "--batch-size",
+            "8",
+            "--held-out",
+            "10",
+        ]
+    alone = run(PROGRAM, *arguments, "--out", str(tmp_path / "alone"))
+    assert alone.returncode == 0, alone.stderr
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    together = run(*launch, "-m", "art_snn.cli", *arguments, "--out", str(tmp_path / "together"))
+    assert together.returncode == 0, together.stderr
+    assert together.stdout.count("test accuracy") == 1  # one process reports
+    one, other = weights(tmp_path / "alone"), weights(tmp_path / "together")
+    for name, value in one.items():
+        if value.is_floating_point():
+            assert torch.allclose(value, other[name], rtol=1e-3, atol=1e-4), name
+
+
+def images(folder):
+    """Five classes of noise of different brightness, as JPEG files."""
+    from PIL import Image
+
+    generator = torch.Generator().manual_seed(0)
+    for part, number in (("train", 8), ("test", 2)):
+        for label in range(5):
+            path = folder / part / f"class{label}"
+            path.mkdir(parents=True)
+            for index in range(number):
+                pixels = torch.rand(32, 32, 3, generator=generator) * 100 + 30 * label
+                Image.fromarray(pixels.byte().numpy()).save(path / f"{index}.jpeg")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--time-steps", "0"], "--time-steps"),
+        (["--data", "mnist"], "--data"),
+        (["--data", "nmnist"], "root must name the folder"),
+        (["--data", "nmnist", "--root", "nowhere", "--network", "vgg_dvs"], "nowhere"),
+        (["--size", "12"], "expected H,W"),
+        (["--held-out", "1430"], "held_out"),
+        (["--device", "gpu"], "finds no GPU"),
+    ],
+)
+def test_what_goes_wrong_is_said_without_a_traceback(arguments, message, tmp_path):
+    if "gpu" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = run(PROGRAM, "train", *arguments, "--out", str(tmp_path))
+    assert done.returncode in (1, 2)
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_trained_pair_can_be_audited(tmp_path):
+    for seed in ("0", "1"):
+        done = run(PROGRAM, *TINY, "--seed", seed, "--out", str(tmp_path / seed))
+        assert done.returncode == 0, done.stderr
+    pair = ["--target", str(tmp_path / "0" / "network.json"), "--second", str(tmp_path / "1" / "network.json")]
+    options = ["--samples", "40", "--sweep", "", "--chains", "stbp,hart"]
+    done = run(PROGRAM, "audit", *pair, *options, "--out", str(tmp_path / "audit"))
+    assert done.returncode == 0, done.stderr
+    assert "small_cnn (width 0.5) on digits, T = 4" in done.stdout
+    assert (tmp_path / "audit" / "results.json").exists()
