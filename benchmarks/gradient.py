@@ -145,10 +145,11 @@ def memory_of(arguments: dict[str, object], candidate: str) -> None:
     if torch.cuda.is_available() and arguments["device"] == "gpu":
         print(torch.cuda.max_memory_allocated() / 2**20)
     else:
-        print(_peak_resident_mib())
+        print(peak_resident_mib())
 
 
-def _peak_resident_mib() -> float:
+def peak_resident_mib() -> float:
+    """Peak memory of this process in MiB."""
     status = Path("/proc/self/status")
     if status.exists():  # there, getrusage would also count the process that started this one
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))

@@ -10,6 +10,10 @@ import torch
 from torch import Tensor, nn
 
 
+#: Peak of a step, in units of what it keeps for its backward pass: the most that `benchmarks/memory.py` found.
+PEAK = 1.75
+
+
 class MemoryNeeded(ValueError):
     """A batch that does not fit into memory; the message suggests one that does."""
 
@@ -45,16 +49,16 @@ def check(network: nn.Module, x: Tensor, y: Tensor, batch_size: int, description
     :param batch_size: Samples of one step, in this process.
     :param description: What is trained, for the message.
     :return: Bytes by sample.
-    :raises MemoryNeeded: If a step does not fit into the memory that is free now.
+    :raises MemoryNeeded: If a step cannot fit into the memory that is free now.
     """
     each = bytes_per_sample(network, x[:2], y[:2])
-    # Gradients and momentum of the weights come on top; the backward pass holds a layer's gradients beside them.
+    # Gradients and momentum of the weights come on top.
     fixed = 2 * sum(p.numel() * p.element_size() for p in network.parameters())
     free = torch.cuda.mem_get_info(x.device)[0] if x.is_cuda else psutil.virtual_memory().available
     if fixed + each * batch_size > free:
-        most = max(0, int((0.9 * free - fixed) // each))
+        most = max(0, int((free - fixed) // (PEAK * each)))
         raise MemoryNeeded(
-            f"a batch of {batch_size} of {description} needs about {_gib(fixed + each * batch_size)} GiB "
+            f"a batch of {batch_size} of {description} needs at least {_gib(fixed + each * batch_size)} GiB "
             f"({each / 2**20:.1f} MiB a sample), {_gib(free)} GiB is free: "
             + (f"batch_size can be {most}." if most >= 2 else "lower time_steps or width.")
         )
