@@ -269,7 +269,7 @@ class PyTorchSNNClassifier(PyTorchClassifier):
     def _trained_by(self, chain: str | BackwardChain | None) -> Iterator[None]:
         before = self.model.training_chain
         if chain is not None:
-            self.model.training_chain = get_chain(chain)
+            self.model.training_chain = chain
         try:
             yield
         finally:

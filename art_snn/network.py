@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_snn.chains import STBP, BackwardChain, get_chain
+from art_snn.chains import CBA, STBP, BackwardChain, get_chain
 from art_snn.encoders import DirectEncoder, Encoder
 from art_snn.gradients import AttackGradient, Route, Simulate, simulate_in_chunks
 from art_snn.neurons import SpikingLayer, Visitor, visiting
@@ -60,8 +60,7 @@ class SpikingNetwork(nn.Module):
         self.gradient_route = "auto"
         #: How the last gradient was taken, and why; None before the first.
         self.route: Route | None = None
-        #: The chain of the weights' gradient, in training.
-        self.training_chain: BackwardChain = STBP()
+        self.training_chain = STBP()
         self._refusals: dict[Any, str] = {}
         self._affine: set[Any] = set()
         self._footprints: dict[Any, tuple[int, int]] = {}
@@ -74,6 +73,18 @@ class SpikingNetwork(nn.Module):
     @chain.setter
     def chain(self, chain: str | BackwardChain) -> None:
         self._chain = get_chain(chain)
+
+    @property
+    def training_chain(self) -> BackwardChain:
+        """The chain of the weights' gradient, in training: STBP unless set otherwise."""
+        return self._training_chain
+
+    @training_chain.setter
+    def training_chain(self, chain: str | BackwardChain) -> None:
+        chain = get_chain(chain)
+        if any(isinstance(part, CBA) for _, part in chain.parts()):
+            raise ValueError("training_chain must follow the simulation, which CBA does not: it has another network's.")
+        self._training_chain = chain
 
     @property
     def gradient_route(self) -> str:

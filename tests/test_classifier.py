@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from art.attacks.evasion import AutoProjectedGradientDescent, FastGradientMethod
+from art.data_generators import PyTorchDataGenerator
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
@@ -316,6 +317,106 @@ class TestState:
         )
         assert compiled.model is classifier.model
         assert np.array_equal(compiled.loss_gradient(x, y), classifier.loss_gradient(x, y))
+
+    def test_compiling_the_classifiers_model_gives_the_same_gradient(self, classifier, x, y):
+        compiled = torch.compile(classifier.model)
+        leaf = torch.from_numpy(x).requires_grad_()
+        logits = compiled(leaf)
+        nn.functional.cross_entropy(logits, torch.from_numpy(y).argmax(1)).backward()
+        assert np.array_equal(logits.detach().numpy(), classifier.predict(x))
+        assert close(leaf.grad.numpy(), classifier.loss_gradient(x, y))
+
+
+class CountedHART(HART):
+    gains = 0
+
+    def gain(self, trace):
+        type(self).gains += 1
+        return super().gain(trace)
+
+
+class TestTrainingChain:
+    @pytest.mark.parametrize("how", ["fit", "fit_generator"])
+    def test_decides_the_weights_gradient_of_one_call(self, how, x, y):
+        def trained(**kwargs):
+            classifier = wrap(nets.build("residual", seed=3))
+            before = classifier.model.training_chain
+            torch.manual_seed(0)
+            if how == "fit":
+                classifier.fit(x, y, batch_size=3, nb_epochs=2, **kwargs)
+            else:
+                data = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
+                loader = torch.utils.data.DataLoader(data, batch_size=3)
+                classifier.fit_generator(PyTorchDataGenerator(loader, 6, 3), nb_epochs=2, **kwargs)
+            assert classifier.model.training_chain is before and not classifier.model.training
+            return classifier.predict(x)
+
+        CountedHART.gains = 0
+        by_hart, by_stbp = trained(training_chain=CountedHART(0.8)), trained()
+        layers = sum(isinstance(module, LIF) for module in nets.build("residual").modules())
+        assert CountedHART.gains == layers * 2 * 2
+        assert not np.array_equal(by_hart, by_stbp)
+        assert np.array_equal(trained(training_chain="stbp"), by_stbp)
+
+    def test_is_restored_after_an_error(self, classifier, x, y):
+        with pytest.raises(ValueError, match="CBA"):
+            classifier.fit(x, y, training_chain=CBA())
+        assert isinstance(classifier.model.training_chain, STBP)
+
+
+class TestActivations:
+    def test_are_the_layers_outputs_averaged_over_time(self, classifier, x):
+        network = classifier.model
+        seen = {}
+        handles = [
+            module.register_forward_hook(lambda _m, _a, out, name=name: seen.__setitem__(name, out))
+            for name, module in network.named_modules()
+            if name in classifier.layer_names
+        ]
+        with torch.no_grad():
+            network.eval()(torch.from_numpy(x))
+        for handle in handles:
+            handle.remove()
+        assert set(seen) == set(classifier.layer_names)
+        for index, name in enumerate(classifier.layer_names):
+            out = seen[name]
+            over_time = out.unflatten(0, (-1, len(x))).mean(0) if len(out) > len(x) else out
+            got = classifier.get_activations(x, name, 4)
+            assert got.shape == over_time.shape
+            assert np.allclose(got, over_time.numpy(), atol=1e-6)
+            assert np.array_equal(got, classifier.get_activations(x, index, 4))
+
+    @pytest.mark.parametrize("chain", [HART(0.7), STBP(), RGA()])
+    def test_are_differentiable_along_the_chain(self, classifier, x, chain):
+        """The last layer's activations are the logits."""
+        classifier.chain = chain
+        leaf = torch.from_numpy(x).requires_grad_()
+        last = classifier.get_activations(leaf, classifier.layer_names[-1], framework=True)
+        (got,) = torch.autograd.grad(last.sum(), leaf)
+        expected = classifier.class_gradient(x).sum(1)
+        assert close(got.numpy(), expected)
+
+    @pytest.mark.parametrize("layer", [-99, 99, "encoder", "nowhere", None, 1.5])
+    def test_an_unknown_layer_is_named(self, classifier, x, layer):
+        with pytest.raises(ValueError, match="layer must be one of"):
+            classifier.get_activations(x, layer)
+
+
+class TestGradientSamples:
+    @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "2"])
+    def test_out_of_range_is_named(self, wrong):
+        with pytest.raises(ValueError, match="gradient_samples"):
+            wrap(nets.build(), gradient_samples=wrong)
+
+    def test_are_kept_by_copies(self):
+        classifier = wrap(nets.build(), gradient_samples=3)
+        for twin in (copy.deepcopy(classifier), pickle.loads(pickle.dumps(classifier))):
+            assert twin.gradient_samples == 3
+        assert classifier.get_params()["gradient_samples"] == 3
+
+    def test_without_noise_there_is_nothing_to_average(self, x, y):
+        one, three = wrap(nets.build("residual", seed=3)), wrap(nets.build("residual", seed=3), gradient_samples=3)
+        assert np.array_equal(one.loss_gradient(x, y), three.loss_gradient(x, y))
 
 
 class TestErrors:

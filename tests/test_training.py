@@ -357,7 +357,7 @@ class TestMemory:
             available = 1 << 20
 
         monkeypatch.setattr(memory.psutil, "virtual_memory", Little)
-        with pytest.raises(MemoryNeeded, match=r"batch of 128 of small_cnn at T = 3 needs at least .* batch_size can be"):
+        with pytest.raises(MemoryNeeded, match=r"128 of small_cnn at T = 3 needs at least .* batch_size can be"):
             train(changed(batch_size=128), tmp_path)
 
 

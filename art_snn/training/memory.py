@@ -9,7 +9,6 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-
 #: Peak of a step, in units of what it keeps for its backward pass: the most that `benchmarks/memory.py` found.
 PEAK = 1.75
 
