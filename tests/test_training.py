@@ -132,6 +132,11 @@ class TestBatches:
         held_out = [sample.tobytes() for sample in self.data.held_out[0]]
         assert len(held_out) == 20 and not learned & set(held_out)
 
+    def test_the_first_test_samples_are_of_all_classes(self):
+        settings = changed(limit=None)
+        x, y = load(settings).test
+        assert len(set(y[:60])) == 10 and len(x) == 360
+
     @pytest.mark.parametrize("wrong", [{"held_out": 159}, {"batch_size": 141}])
     def test_too_little_data_is_said(self, wrong):
         with pytest.raises(ValueError, match=next(iter(wrong))):

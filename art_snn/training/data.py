@@ -80,10 +80,11 @@ def load(settings: TrainSettings, *, verbose: bool = False) -> Data:
         raise ValueError(
             f"batch_size must be at most the number of training samples, {len(learned)}, got {settings.batch_size}."
         )
+    order = np.random.default_rng(settings.data_seed).permutation(len(x_test))  # some data sets are sorted by class
     return Data(
         (x[learned], labels[learned]),
         (x[held_out], labels[held_out]),
-        (x_test, y_test.argmax(1)),
+        (x_test[order], y_test.argmax(1)[order]),
         y.shape[1],
         (float(low), float(high)),
     )
