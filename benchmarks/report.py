@@ -1,4 +1,4 @@
-"""The figures of `benchmarks.gradient` as the tables of docs/benchmark.md: `python -m benchmarks.report FIGURES.json`."""
+"""The figures of `benchmarks.gradient` as tables of docs/benchmark.md: `python -m benchmarks.report FIGURES.json`."""
 
 from __future__ import annotations
 
