@@ -61,7 +61,7 @@ def test_a_damaged_network_is_a_message(first, folder, tmp_path):
         (networks / path.name).write_bytes(b"not a network")
     done = run(*TINY, "--out", str(tmp_path))
     assert done.exit_code == 1
-    assert "is no readable network" in done.output and "delete it" in done.output
+    assert "is no JSON file" in done.output and "delete" in done.output
     assert "Traceback" not in done.output
 
 

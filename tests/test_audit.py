@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from art_snn import models
 from art_snn.audit import AuditSettings, report, run_audit
 from art_snn.audit.metrics import SuccessRate, success_rate
-from art_snn.audit.networks import DamagedCheckpoint
 from art_snn.audit.settings import CHAINS, GAMMAS, HELD_OUT
 from art_snn.audit.subjects import TEST_SHARE
 from art_snn.files import replacing
@@ -213,21 +214,34 @@ class TestAudit:
         assert again.trained == (False, False)
         assert [row.as_dict() for row in again.rows] == [row.as_dict() for row in result.rows]
 
+    def test_so_it_does_with_poisson_noise(self, tmp_path):
+        settings = dataclasses.replace(TINY, encoder="poisson", chains=("rga",), attacks=("fgsm",), steps=5)
+        first, again = (run_audit(settings, tmp_path) for _ in range(2))
+        assert (first.trained, again.trained) == ((True, True), (False, False))
+        assert [row.as_dict() for row in again.rows] == [row.as_dict() for row in first.rows]
+
     def test_training_again_finds_the_same(self, result, tmp_path):
         again = run_audit(TINY, tmp_path)
         assert again.trained == (True, True)
         assert [row.as_dict() for row in again.rows] == [row.as_dict() for row in result.rows]
 
     def test_damaged_and_foreign_networks_are_named(self, result, networks, tmp_path):
-        first, second = sorted(networks.glob("*.safetensors"))
-        (tmp_path / first.name).write_bytes(first.read_bytes()[:100])
-        (tmp_path / second.name).write_bytes(second.read_bytes()[:100])
-        with pytest.raises(DamagedCheckpoint, match=r"\.safetensors is no readable network.*delete it"):
-            run_audit(TINY, tmp_path)
-        (tmp_path / first.name).write_bytes(second.read_bytes())
-        (tmp_path / second.name).write_bytes(first.read_bytes())
-        with pytest.raises(DamagedCheckpoint, match="other settings"):
-            run_audit(TINY, tmp_path)
+        first, second = (path.stem for path in sorted(networks.glob("*.json")))
+
+        def kept(change):
+            for path in networks.iterdir():
+                (tmp_path / path.name).write_bytes(path.read_bytes())
+            change()
+            with pytest.raises(models.DamagedNetwork, match="and the network is trained again") as error:
+                run_audit(TINY, tmp_path)
+            return str(error.value)
+
+        weights, description = tmp_path / f"{first}.safetensors", tmp_path / f"{first}.json"
+        assert f"{first}.safetensors is damaged" in kept(lambda: weights.write_bytes(weights.read_bytes()[:100]))
+        assert f"{first}.json is no JSON" in kept(lambda: description.write_text("{"))
+        other = (networks / f"{second}.json").read_text()
+        assert f"{first}.json is of other settings" in kept(lambda: description.write_text(other))
+        assert f"{first}.safetensors" in kept(weights.unlink)
 
 
 class TestReport:

@@ -6,42 +6,45 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
+from art_snn import models
 from art_snn._version import __version__
 from art_snn.audit.settings import AuditSettings
 from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.encoders import PoissonEncoder
-from art_snn.files import replacing
-from art_snn.models import small_cnn
+from art_snn.network import SpikingNetwork
 
 LEARNING_RATE = 1e-2
 BATCH = 64
 
 
-class DamagedCheckpoint(Exception):
-    """A kept network that cannot be used; the message names the file."""
-
-
-def classifier_for(settings: AuditSettings, seed: int) -> PyTorchSNNClassifier:
+def fresh_network(settings: AuditSettings, seed: int) -> SpikingNetwork:
     """
     :param settings: The audit's settings.
-    :param seed: Seed of the fresh weights.
-    :return: An untrained classifier.
+    :param seed: Seed of the weights.
+    :return: An untrained network.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = small_cnn(
+        return models.small_cnn(
             time_steps=settings.time_steps,
             decay=settings.decay,
             reset=settings.reset,
             encoder=PoissonEncoder(seed=seed) if settings.encoder == "poisson" else None,
         )
+
+
+def classifier_for(network: SpikingNetwork, device: str) -> PyTorchSNNClassifier:
+    """
+    :param network: A network for the digits.
+    :param device: `"cpu"` or `"gpu"`.
+    :return: ART's view of it.
+    """
     return PyTorchSNNClassifier(
         network,
         nn.CrossEntropyLoss(),
@@ -49,7 +52,7 @@ def classifier_for(settings: AuditSettings, seed: int) -> PyTorchSNNClassifier:
         10,
         torch.optim.Adam(network.parameters(), LEARNING_RATE),
         clip_values=(0.0, 1.0),
-        device_type=settings.device,
+        device_type=device,
     )
 
 
@@ -70,51 +73,43 @@ def trained(
     :param folder: Where networks are kept.
     :param advance: Called after each epoch.
     :return: The classifier in evaluation mode, its Poisson noise frozen, and whether it was trained just now.
-    :raises DamagedCheckpoint: If the kept file cannot be used.
+    :raises DamagedNetwork: If the kept files cannot be used.
     """
-    classifier = classifier_for(settings, seed)
     recipe = _recipe(settings, seed)
-    path = folder / f"{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.safetensors"
-    fresh = not path.exists()
+    path = folder / hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+    fresh = not path.with_suffix(".json").exists()
     if fresh:
+        classifier = classifier_for(fresh_network(settings, seed), settings.device)
         devices = [torch.cuda.current_device()] if classifier.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             for _ in range(settings.epochs):
                 classifier.fit(x, y, batch_size=BATCH, nb_epochs=1)
                 advance()
-        state = {name: value.contiguous() for name, value in classifier.model.state_dict().items()}
-        with replacing(path) as temporary:
-            save_file(state, temporary, metadata={"recipe": recipe})
+        models.save_network(classifier.model, path, training=recipe)
     else:
-        _load(classifier, path, recipe)
+        classifier = classifier_for(_kept(path, recipe), settings.device)
     classifier.model.eval()
     if isinstance(classifier.model.encoder, PoissonEncoder):
+        classifier.model.encoder.draws = 0  # the same noise for a network just trained and for one from the folder
         classifier.model.encoder.freeze()
     return classifier, fresh
 
 
-def _recipe(settings: AuditSettings, seed: int) -> str:
-    """All that decides the weights, as text."""
+def _recipe(settings: AuditSettings, seed: int) -> dict[str, Any]:
+    """All that decides the weights."""
     names = ("time_steps", "decay", "reset", "encoder", "epochs", "device")
     recipe = {name: getattr(settings, name) for name in names}
     recipe |= {"data_seed": settings.seed, "seed": seed, "network": "small_cnn", "data": "digits"}
-    recipe |= {"learning_rate": LEARNING_RATE, "batch": BATCH, "art_snn": __version__, "torch": torch.__version__}
-    return json.dumps(recipe, sort_keys=True)
+    return recipe | {"learning_rate": LEARNING_RATE, "batch": BATCH, "art_snn": __version__, "torch": torch.__version__}
 
 
-def _load(classifier: PyTorchSNNClassifier, path: Path, recipe: str) -> None:
-    """Weights only: the format holds no code."""
-    advice = "delete it, and the network is trained again"
+def _kept(path: Path, recipe: dict[str, Any]) -> SpikingNetwork:
+    """A network that an earlier run trained."""
+    advice = f"delete {path}.*, and the network is trained again"
     try:
-        with safe_open(path, framework="pt") as file:
-            kept = (file.metadata() or {}).get("recipe")
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise DamagedCheckpoint(f"{path} is no readable network ({error}): {advice}.") from None
-    if kept != recipe:
-        raise DamagedCheckpoint(f"{path} holds a network of other settings ({kept}): {advice}.")
-    try:
-        classifier.model.load_state_dict(state)
-    except RuntimeError as error:
-        raise DamagedCheckpoint(f"{path} does not fit the network ({error}): {advice}.") from None
+        if models.describe(path).get("training") != recipe:
+            raise models.DamagedNetwork(f"{path}.json is of other settings")
+        return models.load_network(path)
+    except (models.DamagedNetwork, OSError) as error:
+        raise models.DamagedNetwork(f"{str(error).rstrip('.')}: {advice}.") from None

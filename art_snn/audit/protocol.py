@@ -110,8 +110,7 @@ def run_audit(
     :param start: Called with a name and a number of steps when a stage begins.
     :param advance: Called after each step of a stage.
     :return: What was found.
-    :raises DamagedCheckpoint: If a kept network cannot be used.
-    :raises ValueError: If given networks cannot be used, or settings do not fit their data.
+    :raises ValueError: If kept or given networks cannot be used, or settings do not fit their data.
     """
     if settings.target is None:
         start("training", 2 * settings.epochs)
