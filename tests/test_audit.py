@@ -61,7 +61,7 @@ class TestGivenNetworks:
             ({"second": "c"}, "they differ in decay\\."),
             ({"second": "a"}, "they differ in nothing"),
             ({"target": "ann", "second": "ann"}, "differ in nothing"),
-            ({"samples": 200}, "samples must be at most 160"),
+            ({"samples": 400}, "samples must be at most the number of test samples, 360"),
             ({"eps": 2.0}, "eps must be at most 1"),
         ],
     )

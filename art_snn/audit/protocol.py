@@ -62,6 +62,7 @@ class AuditResult:
     :param seeds: Seeds of data, target and second network.
     :param accuracy: Clean accuracy in per cent, of the target and of the second network, on the attacked samples.
     :param trained: Whether target and second network were trained in this run.
+    :param held_out: Number of samples on which γ was chosen.
     :param rows: Success rates: white-box at every ε, black-box at the tables' ε.
     :param search: Success rates on the held-out samples from which γ was chosen.
     :param examples: Clean images, and their adversarial images by chain, of the white-box attack at the tables' ε.
@@ -72,6 +73,7 @@ class AuditResult:
     seeds: dict[str, int]
     accuracy: tuple[float, float]
     trained: tuple[bool, bool]
+    held_out: int
     rows: list[Row] = field(default_factory=list)
     search: list[Row] = field(default_factory=list)
     examples: dict[str, np.ndarray] = field(default_factory=dict)
@@ -119,7 +121,14 @@ def run_audit(
         subjects = given(settings)
     target, second, held_out, attacked = subjects.target, subjects.second, subjects.held_out, subjects.attacked
     accuracy = tuple(100.0 * float(np.mean(_classes(c, attacked.x) == attacked.labels)) for c in (target, second))
-    result = AuditResult(settings, subjects.description, subjects.seeds, (accuracy[0], accuracy[1]), subjects.fresh)
+    result = AuditResult(
+        settings,
+        subjects.description,
+        subjects.seeds,
+        (accuracy[0], accuracy[1]),
+        subjects.fresh,
+        len(held_out.x),
+    )
     plan = list(_plan(settings))
     start("attacks", len(plan))
     clean = _classes(target, attacked.x)

@@ -14,7 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from art_snn.audit.protocol import SCENARIOS, AuditResult
-from art_snn.audit.settings import GAMMAS, HELD_OUT, TUNED
+from art_snn.audit.settings import GAMMAS, TUNED
 from art_snn.files import replacing
 
 TITLES = {
@@ -77,7 +77,9 @@ def verdict(result: AuditResult) -> str:
     if "pgd" in s.attacks:
         lines.append(f"PGD takes {s.steps} steps of {s.alpha(s.eps):g}.")
     if set(s.chains) & set(TUNED):
-        how = f"is given as {s.gamma:g}" if s.gamma else f"is chosen on {HELD_OUT} held-out samples from {GAMMAS}"
+        how = (
+            f"is given as {s.gamma:g}" if s.gamma else f"is chosen on {result.held_out} held-out samples from {GAMMAS}"
+        )
         lines.append(f"γ of HART (and of STBP, where the column says so) {how}; plain STBP has γ = 1, as in training.")
     for scenario in SCENARIOS:
         for attack in s.attacks:

@@ -38,7 +38,7 @@ class Subjects:
 
     :param target: The classifier under attack.
     :param second: One of the same shape, trained with another seed, for black-box attacks.
-    :param held_out: Test samples on which γ is chosen.
+    :param held_out: Samples on which γ is chosen, neither learned nor attacked.
     :param attacked: Test samples that are attacked.
     :param description: The target, in words.
     :param seeds: Seeds of data, target and second network.
@@ -65,12 +65,12 @@ def embedded(settings: AuditSettings, networks: Path, advance: Callable[[], None
     (target, target_fresh), (second, second_fresh) = (
         trained(settings, seed, x_train, y_train, networks, advance) for seed in (settings.seed, settings.seed + 1)
     )
-    held_out, attacked = _apart(x_test, y_test, settings)
+    end = HELD_OUT + settings.samples
     return Subjects(
         target,
         second,
-        held_out,
-        attacked,
+        Samples(x_test[:HELD_OUT], y_test[:HELD_OUT]),
+        Samples(x_test[HELD_OUT:end], y_test[HELD_OUT:end]),
         f"small_cnn on digits, T = {settings.time_steps}, λ = {settings.decay:g}, {settings.reset} reset, "
         f"{settings.encoder} encoding, seed {settings.seed}",
         {"data": settings.seed, "target": settings.seed, "second": settings.seed + 1},
@@ -81,7 +81,7 @@ def embedded(settings: AuditSettings, networks: Path, advance: Callable[[], None
 def given(settings: AuditSettings) -> Subjects:
     """
     :param settings: The audit's settings, which name two networks that `art-snn train` wrote.
-    :return: They, and samples of the test set that they were trained beside, in an order that the seed decides.
+    :return: They; the samples that their training held out, to choose γ on; and test samples that the seed draws.
     :raises FileNotFoundError: If a file is missing.
     :raises ValueError: If a file is damaged, or the two do not make a pair.
     """
@@ -101,15 +101,12 @@ def given(settings: AuditSettings) -> Subjects:
     if settings.eps > span:
         raise ValueError(f"eps must be at most {span:g}, the range of the data, got {settings.eps!r}.")
     x, labels = data.test
-    order = np.random.default_rng(settings.seed).permutation(len(x))
-    chosen = order[: HELD_OUT + settings.samples]
-    y = np.eye(data.nb_classes, dtype=np.float32)[labels[chosen]]
-    if len(chosen) < HELD_OUT + settings.samples:
-        raise ValueError(
-            f"samples must be at most {len(x) - HELD_OUT}: {len(x)} test samples less {HELD_OUT} to choose γ on, "
-            f"got {settings.samples}."
-        )
-    held_out, attacked = _apart(np.asarray(x[chosen]), y, settings)
+    if settings.samples > len(x):
+        raise ValueError(f"samples must be at most the number of test samples, {len(x)}, got {settings.samples}.")
+    chosen = np.random.default_rng(settings.seed).permutation(len(x))[: settings.samples]
+    classes = np.eye(data.nb_classes, dtype=np.float32)
+    held_out = Samples(data.held_out[0][:HELD_OUT], classes[data.held_out[1][:HELD_OUT]])
+    attacked = Samples(x[chosen], classes[labels[chosen]])
     target, second = (_classifier(path, data, settings.device) for path in (settings.target, settings.second))
     trained_by = f"{recipe['attack'].upper()}-trained " if recipe["attack"] != "none" else ""
     return Subjects(
@@ -122,12 +119,6 @@ def given(settings: AuditSettings) -> Subjects:
         {"data": recipe["data_seed"], "order": settings.seed, "target": recipe["seed"], "second": recipes[1]["seed"]},
         (False, False),
     )
-
-
-def _apart(x: np.ndarray, y: np.ndarray, settings: AuditSettings) -> tuple[Samples, Samples]:
-    """Samples to choose γ on, and others to attack."""
-    end = HELD_OUT + settings.samples
-    return Samples(x[:HELD_OUT], y[:HELD_OUT]), Samples(x[HELD_OUT:end], y[HELD_OUT:end])
 
 
 def _recipe(path: str) -> dict[str, Any]:
