@@ -15,6 +15,7 @@ from typing import Any
 
 import art.attacks.evasion
 import numpy as np
+import torch
 from art.attacks.attack import Attack, EvasionAttack
 from art.attacks.evasion import FastGradientMethod
 from art.estimators.classification import PyTorchClassifier
@@ -94,6 +95,12 @@ def with_basis(attack: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def guided(attack: Any, x: np.ndarray, y: np.ndarray, **kwargs: Any) -> np.ndarray:
     """Towards the activations of another sample."""
     return np.reshape(attack.generate(x, np.roll(x, 1, axis=0), **kwargs), x.shape)
+
+
+def detected(estimator: Any, x: torch.Tensor) -> tuple[list, list]:
+    """What SNAL asks for: the patches and boxes of the objects that a detector of ART finds."""
+    boxes = [torch.as_tensor(found["boxes"]) for found in estimator.predict(x.numpy())]
+    return [[] for _ in boxes], boxes
 
 
 def laser(estimator: Any) -> dict[str, Any]:
@@ -244,7 +251,9 @@ CASES: dict[str, Case] = {
     "MomentumIterativeMethod": GRADIENT,
     "NewtonFool": GRADIENT,
     "OverTheAirFlickeringPyTorch": Case("events", {"eps_step": 1.0}, gradient=True, note="on event frames"),
-    "OverloadPyTorch": Case("colour", {"num_grid": 4, "threshold": 0.5, "batch_size": 2}),
+    "OverloadPyTorch": Case(
+        "colour", {"num_grid": 4, "threshold": 0.5, "batch_size": 2}, note="for object detectors, of the shape of YOLO"
+    ),
     "PixelAttack": Case(arguments={"th": 5, "max_iter": 5}, samples=2, note="needs `cma`", needs=("cma",)),
     "ThresholdAttack": Case(arguments={"th": 200, "max_iter": 20}, samples=2, note="needs `cma`", needs=("cma",)),
     "ProjectedGradientDescent": GRADIENT,
@@ -262,7 +271,8 @@ CASES: dict[str, Case] = {
     ),
     "SNAL": Case(
         "colour",
-        {"candidates": [np.zeros((3, 8, 8), np.float32)], "collector": lambda *args: [], "num_grid": 4},
+        {"candidates": [torch.zeros(3, 8, 8)], "collector": detected, "num_grid": 4},
+        note="for object detectors",
     ),
     "SpatialTransformation": Case(arguments={"max_translation": 20, "num_translations": 3, "max_rotation": 20}),
     "SquareAttack": Case(arguments={"max_iter": 10}),

@@ -67,10 +67,10 @@ def fresh(kind: str, seed: int = 0, **kwargs) -> PyTorchClassifier:
     return made
 
 
-def around(kind: str, **kwargs) -> PyTorchClassifier:
-    """The trained digits classifier with other ART settings around the same network."""
-    basis = victim(kind)
-    return classifier(basis.model, basis.input_shape, **kwargs)
+def around(kind: str, where: str = "digits", **kwargs) -> PyTorchClassifier:
+    """The trained classifier of a setting with other ART settings around the same network."""
+    basis = victim(kind, where)
+    return classifier(basis.model, basis.input_shape, channels_first=basis.channels_first, **kwargs)
 
 
 def digits(number: int = 600) -> tuple[np.ndarray, np.ndarray]:

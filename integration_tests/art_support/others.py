@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from art import metrics
-from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
+from art.attacks.evasion import DeepFool, FastGradientMethod, ProjectedGradientDescent
 from art.data_generators import NumpyDataGenerator, PyTorchDataGenerator
 from art.estimators.certification.randomized_smoothing import PyTorchRandomizedSmoothing
 from art.estimators.classification import (
@@ -19,18 +22,23 @@ from art.estimators.classification import (
     QueryEfficientGradientEstimationClassifier,
 )
 from art.evaluations.security_curve import SecurityCurve
-from art.preprocessing.expectation_over_transformation.image_center_crop.pytorch import EoTImageCenterCropPyTorch
-from art.preprocessing.expectation_over_transformation.image_rotation.pytorch import EoTImageRotationPyTorch
-from art.preprocessing.expectation_over_transformation.natural_corruptions.brightness.pytorch import (
-    EoTBrightnessPyTorch,
-)
-from art.preprocessing.expectation_over_transformation.natural_corruptions.gaussian_noise.pytorch import (
-    EoTGaussianNoisePyTorch,
-)
+from art.preprocessing import expectation_over_transformation as eot
+from art.preprocessing.expectation_over_transformation.pytorch import EoTPyTorch
 from torch import nn
 
 from art_snn.classifier import Softmax
-from integration_tests.art_support.checks import BATCH, EPOCHS, accuracy, around, check, digits, fresh, victim
+from integration_tests.art_support.checks import (
+    BATCH,
+    CHECKS,
+    EPOCHS,
+    Check,
+    accuracy,
+    around,
+    check,
+    digits,
+    fresh,
+    victim,
+)
 from integration_tests.art_support.defences import detector
 from integration_tests.art_support.settings import seeded, setting
 
@@ -41,45 +49,64 @@ def samples(number: int = 8):
     return setting("digits").samples(number)
 
 
-def attacks(estimator, eps: float = 0.3) -> np.ndarray:
-    x, y = samples()
-    attack = ProjectedGradientDescent(estimator, eps=eps, eps_step=eps / 2, max_iter=3, verbose=False)
-    adversarial = attack.generate(x, y)
-    assert np.abs(adversarial - x).max() > 0
-    return adversarial
+def attacks(estimator, x: np.ndarray, y: np.ndarray) -> None:
+    attack = ProjectedGradientDescent(estimator, eps=0.3, eps_step=0.15, max_iter=3, verbose=False)
+    assert np.abs(attack.generate(x, y) - x).max() > 0
 
 
-def transformed(kind: str, transformation) -> None:
-    """The gradient is that of the loss averaged over transformations, and an attack follows it."""
-    x, y = samples()
-    seeded()
-    estimator = around(kind, preprocessing_defences=transformation)
-    assert estimator.predict(x).shape == (len(x) * transformation.nb_samples, 10)
-    assert estimator.loss_gradient(x, y).shape == x.shape
-    attacks(estimator)
+EOT_ARGUMENTS = {
+    "EoTBrightnessPyTorch": {"delta": 0.1},
+    "EoTContrastPyTorch": {"contrast_factor": (0.5, 1.0)},
+    "EoTGaussianNoisePyTorch": {"std": 0.05},
+    "EoTImageCenterCropPyTorch": {"size": 2},
+    "EoTImageRotationPyTorch": {"angles": 20.0},
+    "EoTShotNoisePyTorch": {"lam": (0.1, 0.2)},
+    "EoTZoomBlurPyTorch": {"zoom": 1.3},
+}
+EOT_NOTE = "`predict` gives one row for every transformed sample: evaluate on a classifier without it"
+LAST = ("EoTContrastPyTorch", "EoTZoomBlurPyTorch")  # written for channels last
 
 
-EOT = "`predict` gives one row for every transformed sample: evaluate on a classifier without it"
+def transformations() -> list[type[EoTPyTorch]]:
+    """ART's expectations over transformations for PyTorch."""
+    for module in pkgutil.walk_packages(eot.__path__, f"{eot.__name__}."):
+        if module.name.endswith(".pytorch"):
+            importlib.import_module(module.name)
+    return sorted(EoTPyTorch.__subclasses__(), key=lambda kind: kind.__name__)
 
 
-@check(WRAPPERS, "EoTImageRotationPyTorch", EOT)
-def rotation(kind: str) -> None:
-    transformed(kind, EoTImageRotationPyTorch(nb_samples=3, clip_values=(0.0, 1.0), angles=20.0))
+def transformed(transformation: type[EoTPyTorch]) -> Callable[[str], None]:
+    """The gradient is an expectation over transformations, along the chain, and an attack follows it."""
+    name = transformation.__name__
+    where = "channels last" if name in LAST else "digits"
+
+    def run(kind: str) -> None:
+        x, y = setting(where).samples(4)
+        expectation = transformation(nb_samples=3, clip_values=(0.0, 1.0), **EOT_ARGUMENTS.get(name, {}))
+        estimator = around(kind, where, preprocessing_defences=expectation)
+
+        def gradient(**kwargs) -> np.ndarray:
+            seeded()
+            return estimator.loss_gradient(x, y, **kwargs)
+
+        assert estimator.predict(x).shape == (3 * len(x), 10)
+        assert gradient().shape == x.shape and np.array_equal(gradient(), gradient())
+        if kind == "spiking":
+            assert not np.array_equal(gradient(), gradient(chain="stbp"))
+        attacks(estimator, x, y)
+
+    return run
 
 
-@check(WRAPPERS, "EoTImageCenterCropPyTorch", EOT)
-def crop(kind: str) -> None:
-    transformed(kind, EoTImageCenterCropPyTorch(nb_samples=3, clip_values=(0.0, 1.0), size=2))
-
-
-@check(WRAPPERS, "EoTBrightnessPyTorch", EOT)
-def brightness(kind: str) -> None:
-    transformed(kind, EoTBrightnessPyTorch(nb_samples=3, clip_values=(0.0, 1.0), delta=0.1))
-
-
-@check(WRAPPERS, "EoTGaussianNoisePyTorch", EOT)
-def noise(kind: str) -> None:
-    transformed(kind, EoTGaussianNoisePyTorch(nb_samples=3, clip_values=(0.0, 1.0), std=0.05))
+CHECKS += [
+    Check(
+        WRAPPERS,
+        kind.__name__,
+        transformed(kind),
+        EOT_NOTE + "; written for channels last" * (kind.__name__ in LAST),
+    )
+    for kind in transformations()
+]
 
 
 @check(
@@ -106,7 +133,7 @@ def ensemble(kind: str) -> None:
     assert np.allclose(estimator.predict(x), sum(part.predict(x) for part in parts) / 2, atol=1e-5)
     expected = sum(part.loss_gradient(x, y) for part in parts) / 2
     assert np.allclose(estimator.loss_gradient(x, y), expected, atol=1e-6)
-    attacks(estimator)
+    attacks(estimator, x, y)
 
 
 @check(WRAPPERS, "DeepPartitionEnsemble", "trains one copy of the classifier for each partition")
@@ -116,15 +143,21 @@ def partitions(kind: str) -> None:
     assert accuracy(estimator, *digits()) > 0.5
 
 
-@check(WRAPPERS, "DetectorClassifier")
+@check(
+    WRAPPERS,
+    "DetectorClassifier",
+    "the detector is a classifier of two classes, which ART insists on, whose network gives one number, which is used",
+)
 def with_detector(kind: str) -> None:
     x, _y = samples()
+    seeded()
     guard = detector((1, 8, 8))
     guard.model[-1] = nn.Linear(32, 1)
-    guard.nb_classes = 1
-    estimator = DetectorClassifier(victim(kind), guard)
-    assert estimator.predict(x).shape == (len(x), 11)
-    assert estimator.class_gradient(x, label=1).shape == (len(x), 1, 1, 8, 8)
+    estimator, inner = DetectorClassifier(victim(kind), guard), victim(kind)
+    assert np.array_equal(estimator.predict(x)[:, :10], inner.predict(x))
+    assert np.array_equal(estimator.class_gradient(x, label=1), inner.class_gradient(x, label=1))
+    assert estimator.class_gradient(x).shape == (len(x), 11, 1, 8, 8)
+    assert np.abs(DeepFool(estimator, max_iter=3, verbose=False).generate(x) - x).max() > 0
 
 
 @check(WRAPPERS, "BlackBoxClassifierNeuralNetwork")

@@ -83,8 +83,8 @@ def attacked(attack: type[EvasionAttack], case: Case) -> tuple[str, str]:
     try:
         _, followed = follow(attack, case, where)
     except Exception as error:
-        return _why(error, lambda: run(attack, case, where, where.plain))
-    if (case.gradient or followed.hart) and not followed.right:
+        return _why(error, lambda: run(attack, case, where, where.plain), case.note)
+    if (case.gradient or followed.hart or followed.stbp) and not followed.right:
         return FAILS, f"does not follow the chain: {followed}"
     return (NOTE, case.note) if case.note else (WORKS, "")
 
@@ -97,16 +97,16 @@ def checked(check: Check) -> tuple[str, str]:
     try:
         check.run("spiking")
     except Exception as error:
-        return _why(error, lambda: check.run("plain"))
+        return _why(error, lambda: check.run("plain"), check.note)
     return (NOTE, check.note) if check.note else (WORKS, "")
 
 
-def _why(error: Exception, plainly: Callable[[], object]) -> tuple[str, str]:
+def _why(error: Exception, plainly: Callable[[], object], note: str) -> tuple[str, str]:
     """Whose fault a failure is: ART's, if a plain PyTorch classifier of the same shape fails too."""
     try:
         plainly()
     except Exception as reason:
-        return CANNOT, _words(reason)
+        return CANNOT, ": ".join(filter(None, (note, _words(reason))))
     return FAILS, _words(error)
 
 

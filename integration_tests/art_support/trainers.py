@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
+from unittest import mock
 
 import art.defences.trainer
 import numpy as np
@@ -12,6 +16,8 @@ from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
 from art.defences import trainer as trainers
 from art.defences.preprocessor import GaussianAugmentation
 
+from art_snn import PyTorchSNNClassifier
+from integration_tests.art_support.attacks import CountingHART, CountingSTBP
 from integration_tests.art_support.checks import BATCH, CHECKS, EPOCHS, EPS, Check, accuracy, digits, fresh, public
 from integration_tests.art_support.settings import seeded, setting
 
@@ -112,13 +118,57 @@ TRAINERS = {
 }
 
 
+@dataclass
+class Crossings:
+    """How often the chosen chain and STBP crossed a layer in training, and how often in an attack's gradient."""
+
+    chain: int = 0
+    stbp: int = 0
+    chain_in_attack: int = 0
+    stbp_in_attack: int = 0
+
+
+@contextmanager
+def counted(estimator: PyTorchSNNClassifier) -> Iterator[Crossings]:
+    """Count inside the block, with HART for attacks and STBP for the weights."""
+    crossings = Crossings()
+    gradient = PyTorchSNNClassifier.loss_gradient
+
+    def loss_gradient(self, *args, **kwargs):
+        chain, stbp = CountingHART.calls, CountingSTBP.calls
+        result = gradient(self, *args, **kwargs)
+        crossings.chain_in_attack += CountingHART.calls - chain
+        crossings.stbp_in_attack += CountingSTBP.calls - stbp
+        return result
+
+    estimator.chain, estimator.model.training_chain = CountingHART(1.5), CountingSTBP()
+    CountingHART.calls = CountingSTBP.calls = 0
+    with mock.patch.object(PyTorchSNNClassifier, "loss_gradient", loss_gradient):
+        yield crossings
+    crossings.chain, crossings.stbp = CountingHART.calls, CountingSTBP.calls
+
+
+def follows_rules(name: str, crossings: Crossings) -> bool:
+    """Whether the attack followed the chain and nothing else, and the weights STBP."""
+    if name == "DPInstaHideTrainer":  # attacks nothing
+        return crossings.chain == 0 and crossings.stbp > 0
+    if name == "AdversarialTrainerOAATPyTorch":  # half of its gradients are its own, of the model
+        return crossings.chain > crossings.chain_in_attack > 0 == crossings.stbp_in_attack < crossings.stbp
+    return crossings.chain == crossings.chain_in_attack > 0 == crossings.stbp_in_attack < crossings.stbp
+
+
 def train(name: str, kind: str) -> float:
     """
     :return: What the trainer gains in robust accuracy over undefended training.
     """
     estimator = fresh(kind)
     run = TRAINERS[name][0] if name in TRAINERS else lambda made: getattr(trainers, name)(made).fit(*digits())
-    run(estimator)
+    if kind == "plain":
+        run(estimator)
+    else:
+        with counted(estimator) as crossings:
+            run(estimator)
+        assert follows_rules(name, crossings), f"does not follow the chain: {crossings}"
     return robust_accuracy(estimator) - undefended(kind)
 
 
