@@ -17,7 +17,7 @@ from art.defences.preprocessor import SpatialSmoothingPyTorch
 from art.defences.trainer import AdversarialTrainer
 from torch import nn
 
-from art_snn import PoissonEncoder, PyTorchSNNClassifier, models
+from art_snn import EventFrames, PoissonEncoder, PyTorchSNNClassifier, SpikingNetwork, models
 from art_snn.chains import HART, RGA
 from art_snn.classifier import Softmax
 from integration_tests.art_support.attacks import CountingHART, CountingSTBP
@@ -71,6 +71,18 @@ class TestPoissonNoise:
     def test_fresh_noise_gives_another_gradient_at_every_call(self):
         estimator, (x, y) = self.estimator(), setting("digits").samples(4)
         assert not np.array_equal(estimator.loss_gradient(x, y), estimator.loss_gradient(x, y))
+        assert not np.array_equal(pgd(estimator).generate(x, y), pgd(estimator).generate(x, y))
+
+    def test_frozen_noise_gives_the_gradient_on_that_noise(self):
+        """That of its spikes as event frames, added up over time."""
+        estimator, (x, y) = self.estimator(), setting("digits").samples(4)
+        noise = torch.rand(6, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        with estimator.model.encoder.frozen(noise):
+            gradient = estimator.loss_gradient(x, y)
+        spikes = (torch.from_numpy(x) >= noise).float().transpose(0, 1).numpy()
+        frames = SpikingNetwork(estimator.model.body, 6, EventFrames())
+        on_spikes = classifier(frames, (6, 1, 8, 8), chain=RGA()).loss_gradient(spikes, y)
+        assert np.abs(gradient).max() > 0 and np.allclose(gradient, on_spikes.sum(1), atol=1e-7)
 
     def test_frozen_noise_serves_a_whole_attack(self):
         estimator, (x, y) = self.estimator(), setting("digits").samples(4)

@@ -1,6 +1,9 @@
 """docs/art_support.md is true: every row is run again."""
 
+import inspect
+
 import pytest
+from art import metrics
 
 from integration_tests.art_support.sweep import FAILS, TABLE, read, tasks, versions
 
@@ -23,6 +26,11 @@ def test_the_table_has_no_rows_of_its_own():
     if f"{versions()}." not in TEXT:
         pytest.skip(f"the table is of other versions than {versions()}")
     assert set(ROWS) == {(task.section, task.name) for task in TASKS}
+
+
+def test_arts_metrics_are_there():
+    named = {task.name for task in TASKS}
+    assert {name for name, _ in inspect.getmembers(metrics, inspect.isfunction)} - {"clever"} <= named
 
 
 def test_arts_attacks_are_there():

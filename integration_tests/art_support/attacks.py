@@ -20,7 +20,7 @@ from art.attacks.attack import Attack, EvasionAttack
 from art.attacks.evasion import FastGradientMethod
 from art.estimators.classification import PyTorchClassifier
 
-from art_snn import models
+from art_snn import PyTorchSNNClassifier, models
 from art_snn.chains import HART, STBP
 from integration_tests.art_support.settings import Setting, classifier, plain, seeded
 
@@ -393,21 +393,25 @@ class Followed:
         return self.hart > 0 and self.stbp == 0 and self.repeats and self.differs
 
 
-def follow(attack: type[EvasionAttack], case: Case, where: Setting) -> tuple[np.ndarray, Followed]:
-    """Run an attack on the spiking network under HART, and if it differentiates, under HART again and STBP."""
-    estimator = where.spiking
+def follow(attack: Callable[[], np.ndarray], estimator: PyTorchSNNClassifier) -> tuple[np.ndarray, Followed]:
+    """Run an attack on a spiking network under HART, and if it differentiates, under HART again and STBP.
+
+    :param attack: Runs the attack, to its adversarial samples.
+    :param estimator: Whom it attacks.
+    :return: The first run's samples, and what the attack did with the chain.
+    """
     chain, training_chain = estimator.chain, estimator.model.training_chain
     CountingHART.calls = CountingSTBP.calls = 0
     estimator.model.training_chain = CountingSTBP()
     try:
         estimator.chain = CountingHART(1.5)
-        first = run(attack, case, where, estimator)
+        first = attack()
         hart, stbp = CountingHART.calls, CountingSTBP.calls
         if not hart:
             return first, Followed(0, stbp, True, False)
-        second = run(attack, case, where, estimator)
+        second = attack()
         estimator.chain = CountingSTBP(0.5)
-        third = run(attack, case, where, estimator)
+        third = attack()
         return first, Followed(hart, stbp, np.array_equal(first, second), not np.array_equal(first, third))
     finally:
         estimator.chain, estimator.model.training_chain = chain, training_chain

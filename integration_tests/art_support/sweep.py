@@ -11,7 +11,7 @@ from pathlib import Path
 
 from art.attacks.attack import EvasionAttack
 
-from integration_tests.art_support import defences, others, trainers  # noqa: F401  (they fill CHECKS)
+from integration_tests.art_support import defences, others, threats, trainers  # noqa: F401  (they fill CHECKS)
 from integration_tests.art_support.attacks import CASES, Case, attacks, follow, run
 from integration_tests.art_support.checks import CHECKS, Check
 from integration_tests.art_support.settings import setting
@@ -81,7 +81,7 @@ def attacked(attack: type[EvasionAttack], case: Case) -> tuple[str, str]:
     """
     where = setting(case.setting)
     try:
-        _, followed = follow(attack, case, where)
+        _, followed = follow(lambda: run(attack, case, where, where.spiking), where.spiking)
     except Exception as error:
         return _why(error, lambda: run(attack, case, where, where.plain), case.note)
     if (case.gradient or followed.hart or followed.stbp) and not followed.right:
@@ -157,6 +157,8 @@ def written(rows: list[Row]) -> str:
             f"| {row.name} | {row.status} | {row.note} | {row.seconds:.1f} |" for row in rows if row.section == section
         ]
     lines += ["", "Not for PyTorch image classifiers, by ART's own requirements: " + ", ".join(refused()) + "."]
+    lines += ["", "Not for spiking networks, and so without a row:", ""]
+    lines += [f"- {name}: {reason}." for name, reason in threats.NOT_SPIKING.items()]
     return "\n".join(lines) + "\n"
 
 
