@@ -22,6 +22,7 @@ from art_snn.classifier import Softmax
 from art_snn.neurons import SpikingLayer
 
 CLASSES = 10
+torch.set_num_threads(1)  # the networks are tiny: more threads are slower, and sums would round by their number
 
 
 class ChannelsFirst(nn.Module):

@@ -84,7 +84,7 @@ def attacked(attack: type[EvasionAttack], case: Case) -> tuple[str, str]:
         _, followed = follow(lambda: run(attack, case, where, where.spiking), where.spiking)
     except Exception as error:
         return _why(error, lambda: run(attack, case, where, where.plain), case.note)
-    if (case.gradient or followed.hart or followed.stbp) and not followed.right:
+    if (case.gradient or followed.hart or followed.stbp) and not followed.right(case.sure):
         return FAILS, f"does not follow the chain: {followed}"
     return (NOTE, case.note) if case.note else (WORKS, "")
 

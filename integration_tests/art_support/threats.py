@@ -177,7 +177,7 @@ def along_the_chain(run: Callable[[object], np.ndarray], where: str = "digits") 
             run(estimator)
             return
         _, followed = follow(lambda: run(estimator), estimator)
-        assert followed.right, f"does not follow the chain: {followed}"
+        assert followed.right(), f"does not follow the chain: {followed}"
 
     return checked
 
