@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -16,31 +17,43 @@ def rows(results: list[dict]) -> list[str]:
     :return: A table: ratios to `predict`, and of training steps to STBP's; peak memory beyond `predict`'s below them.
     """
     columns = [result["figures"] for result in results]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+
+    def line(title: str, cell: Callable[[dict], str], name: str) -> str:
+        return f"| {title} | " + " | ".join(cell(column) if name in column else "" for column in columns) + " |"
+
     lines = [
         "| | " + " | ".join(f"T = {result['time_steps']}" for result in results) + " |",
         "| --- |" + " --- |" * len(results),
-        "| `predict`, seconds | " + " | ".join(f"{column['predict']['seconds']:.2f}" for column in columns) + " |",
+        line("`predict`, seconds", lambda column: f"{column['predict']['seconds']:.2f}", "predict"),
     ]
-    for name in columns[0]:
+    for name in names:
         if name not in ("predict", "STBP training step"):
-            lines.append(f"| {name} | " + " | ".join(f"{column[name]['ratio']:.2f}" for column in columns) + " |")
-    for name in columns[0]:
-        if name != "predict" and "peak_mib" in columns[0][name]:
-            extra = [column[name]["peak_mib"] / column["predict"]["peak_mib"] - 1 for column in columns]
-            lines.append(f"| peak memory, {name} | " + " | ".join(f"{part:+.0%}" for part in extra) + " |")
+            lines.append(line(name, lambda column, name=name: f"{column[name]['ratio']:.2f}", name))
+    for name in names:
+        if name != "predict" and any("peak_mib" in column.get(name, {}) for column in columns):
+            lines.append(line(f"peak memory, {name}", lambda column, name=name: _extra(column, name), name))
     return lines
 
 
+def _extra(column: dict, name: str) -> str:
+    """Peak memory beyond that of `predict`."""
+    if "peak_mib" not in column[name]:
+        return ""
+    return f"{column[name]['peak_mib'] / column['predict']['peak_mib'] - 1:+.0%}"
+
+
 @click.command(help="Print the tables of docs/benchmark.md.")
-@click.argument("figures", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def main(figures: Path) -> None:
-    report = json.loads(figures.read_text(encoding="utf-8"))
-    machine, first = report["machine"], report["results"][0]
+@click.argument("figures", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def main(figures: tuple[Path, ...]) -> None:
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in figures]
+    results_of_all = sorted((r for report in reports for r in report["results"]), key=lambda r: r["time_steps"])
+    machine, first = reports[0]["machine"], results_of_all[0]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
     device = machine["gpu"] if first["device"] == "gpu" else f"{machine['threads']} CPU threads"
-    click.echo(f"Batch {first['batch']}, {device}, {report['rounds']} rounds; {versions}.")
-    for network in dict.fromkeys(result["name"] for result in report["results"]):
-        results = [result for result in report["results"] if result["name"] == network]
+    click.echo(f"Batch {first['batch']}, {device}, {min(report['rounds'] for report in reports)} rounds; {versions}.")
+    for network in dict.fromkeys(result["name"] for result in results_of_all):
+        results = [result for result in results_of_all if result["name"] == network]
         rates = [rate for result in results for rate in result["firing_rates"]]
         click.echo(f"\n## {NAMES[network]}\n\nFiring rates of the layers {min(rates):.2f} to {max(rates):.2f}.\n")
         click.echo("\n".join(rows(results)))
