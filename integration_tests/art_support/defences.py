@@ -80,7 +80,7 @@ NOTES = {
     "JpegCompression": "the gradient passes as if nothing were compressed",
     "FeatureSqueezing": "the gradient passes as if nothing were squeezed",
 }
-NEEDS = {"SpatialSmoothingPyTorch": ("kornia",)}
+NEEDS = {"SpatialSmoothingPyTorch": ("kornia",), "Resample": ("resampy",)}
 
 
 def pixel_cnn():

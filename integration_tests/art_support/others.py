@@ -172,7 +172,8 @@ def black_box(kind: str) -> None:
 @check(
     WRAPPERS,
     "PyTorchRandomizedSmoothing",
-    "takes the network itself, whose attributes choose the chain; predicts by votes",
+    "takes the network itself, whose attributes choose the chain; predicts by votes; needs `statsmodels`",
+    needs=("statsmodels",),
 )
 def smoothing(kind: str) -> None:
     x, y = samples()
@@ -289,7 +290,7 @@ def numpy_generator(kind: str) -> None:
     assert accuracy(estimator, x, y) > 0.5
 
 
-@check(TOOLS, "SummaryWriter", needs=("tensorboard",))
+@check(TOOLS, "SummaryWriter", "needs `tensorboardX`", needs=("tensorboardX",))
 def summary_writer(kind: str) -> None:
     x, y = samples()
     with tempfile.TemporaryDirectory() as folder:
