@@ -347,7 +347,7 @@ class _Piece:
         self.logits, visits = simulate_in_chunks(self.network, self.frames, [part for _, part in gained])
         try:
             for index, (weight, _) in enumerate(gained):
-                self.replays.append((weight, _replay(self.network, self.mean, visits, index)))
+                self.replays.append((weight, replay(self.network, self.mean, visits, index)))
         except NotAffine as reason:
             self.replays.clear()
             remember(self.network, str(reason))
@@ -365,19 +365,27 @@ def _accumulate(total: Tensor | None, grad: Tensor, weight: float) -> Tensor:
     return total.add_(grad, alpha=weight)
 
 
-def _replay(network: SpikingNetwork, mean: Tensor, visits: Visits, chain: int) -> Tensor:
-    """One pass of the body at batch B with the gains in place of the neurons, watched by an affine check."""
+def replay(network: SpikingNetwork, mean: Tensor, visits: Visits, chain: int) -> Tensor:
+    """One pass of the body at batch B with the gains in place of the neurons, watched by an affine check.
+
+    :param network: The network.
+    :param mean: Mean over time of the encoded frames `(B, ...)`, the only leaf that requires a gradient.
+    :param visits: What a :class:`Simulate` kept.
+    :param chain: Index of the chain among its chains.
+    :return: Logits `(B, K)`.
+    :raises NotAffine: If the body cannot be replayed in one step.
+    """
     check = AffineCheck(len(mean))
-    replay = Replay(visits, chain, check)
+    visitor = Replay(visits, chain, check)
     with torch.enable_grad():
         try:
-            with check, visiting(replay):
+            with check, visiting(visitor):
                 out = network.body(mean)
         except NotAffine:
             raise
         except Exception as error:  # it ran at batch T*B, so it is a layer that cannot run at B
             raise NotAffine(f"the body does not run at batch size B ({type(error).__name__}: {error})") from error
-    replay.finish()
+    visitor.finish()
     if not out.requires_grad:
         raise NotAffine("the replay's output does not depend on the input")
     return out

@@ -124,8 +124,7 @@ class _Run:
         self.path = folder / "checkpoint.safetensors"
         self.data = load(settings, verbose=own.leads)
         self.network = fresh_network(settings, self.data, own.rank)
-        device = "gpu" if settings.device == "gpu" else "cpu"
-        self.classifier = classifier_for(self.network, self.data, device)
+        self.classifier = classifier_for(self.network, self.data, settings.device)
         self.device = self.classifier.device
         if own.number > 1:
             synchronised(self.network)

@@ -19,6 +19,7 @@ from torch import nn
 from art_snn import LIF, EventFrames, PyTorchSNNClassifier, SpikingNetwork, datasets, models
 from art_snn.chains import HART
 from art_snn.classifier import Softmax
+from art_snn.models._common import OverFrames
 from art_snn.neurons import SpikingLayer
 
 CLASSES = 10
@@ -30,17 +31,6 @@ class ChannelsFirst(nn.Module):
 
     def forward(self, x):
         return x.permute(0, 3, 1, 2)
-
-
-class OverFrames(nn.Module):
-    """The mean over the frames `(B, T, ...)` of what a network makes of each."""
-
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, x):
-        return self.body(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(1)
 
 
 def plain(network: SpikingNetwork) -> nn.Module:
