@@ -17,8 +17,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+#: Whether a call is affine in what depends on the input: the operation, its arguments, its keyword arguments.
+Rule = Callable[[Any, Sequence[Any], dict[str, Any]], bool]
 
 #: These also return statistics, which do not depend on the input in evaluation mode.
 BATCH_NORMS = ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm")
@@ -44,7 +48,7 @@ def _argument(func: Any, args: Sequence[Any], kwargs: dict[str, Any], name: str)
     return None
 
 
-def _keeps_first_dim(*names: str) -> Callable[..., bool]:
+def _keeps_first_dim(*names: str) -> Rule:
     """The named dimension arguments do not include the first dimension, and nothing else depends on the input."""
 
     def rule(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
@@ -70,6 +74,17 @@ def _concatenates(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> boo
     dim = _argument(func, args, kwargs, "dim")
     ndim = args[0][0].dim() + (_name(func) == "stack")
     return dim % ndim != 0
+
+
+def _pads(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Not along the first dimension, whose padding comes last: one step more before and one less after is a shift."""
+    first = _argument(func, args, kwargs, "pad")[2 * (args[0].dim() - 1) :]
+    return not any(first) and _first_only(args)
+
+
+def _keeps_rank(name: str) -> Rule:
+    """The named argument has an entry for each dimension of the input, so that no other comes first."""
+    return lambda func, args, kwargs: len(_argument(func, args, kwargs, name)) == args[0].dim()
 
 
 def _unsqueezes(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
@@ -112,8 +127,6 @@ def _affine_layer(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> boo
     return not _depends(args[0]) and not any(_depends(leaf) for leaf in tree_leaves(list(args[2:])))
 
 
-Rule = Callable[[Any, Sequence[Any], dict[str, Any]], bool]
-
 # fmt: off
 RULES: dict[str, Rule] = {
     **dict.fromkeys(
@@ -123,10 +136,9 @@ RULES: dict[str, Rule] = {
          "adaptive_avg_pool1d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d",
          "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
          "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d",
-         "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d",
+         "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d",
          "pixel_shuffle", "pixel_unshuffle",
-         "clone", "alias", "contiguous", "view", "_unsafe_view", "_reshape_alias", "reshape", "expand", "repeat",
-         "_to_copy"],
+         "clone", "alias", "contiguous", "view", "_unsafe_view", "_reshape_alias", "reshape", "_to_copy"],
         _first_depends,
     ),
     **dict.fromkeys(BATCH_NORMS, _evaluates),
@@ -136,6 +148,9 @@ RULES: dict[str, Rule] = {
         ["mean", "sum", "squeeze", "select", "index_select", "split", "split_with_sizes", "unbind"],
         _keeps_first_dim("dim"),
     ),
+    "constant_pad_nd": _pads,
+    "expand": _keeps_rank("size"),
+    "repeat": _keeps_rank("repeats"),
     "slice": _slices,
     "addmm": _affine_layer,
     "copy_": _copies,
@@ -147,7 +162,8 @@ RULES: dict[str, Rule] = {
     "stack": _concatenates,
 }
 # fmt: on
-ELEMENTWISE = {"add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_", "copy_"}
+#: These meet a constant sample by sample, where it has an entry for each.
+BY_SAMPLE = {"add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_", "copy_", "bmm"}
 
 
 class AffineCheck(TorchDispatchMode):
@@ -177,7 +193,7 @@ class AffineCheck(TorchDispatchMode):
             raise NotAffine(f"{name} is not known to be affine")
         if not rule(func, args, kwargs):
             raise NotAffine(f"{name} is not affine in the input here, or mixes time steps and samples")
-        if name in ELEMENTWISE and any(self._may_vary(leaf, dependent[0]) for leaf in inputs):
+        if name in BY_SAMPLE and any(self._may_vary(leaf, dependent[0]) for leaf in inputs):
             raise NotAffine(f"{name} uses a constant that may differ between time steps")
         result = func(*args, **kwargs)
         outputs = [result[0]] if name in BATCH_NORMS else tree_leaves(result)
@@ -186,10 +202,24 @@ class AffineCheck(TorchDispatchMode):
         return result
 
     def _may_vary(self, constant: Tensor, dependent: Tensor) -> bool:
-        """Whether a factor or summand has an entry for each sample, and so perhaps one for each time step."""
+        """Whether a constant has an entry for each sample, and so perhaps one for each time step; or goes before them."""
         if constant.requires_grad or id(constant) in self.gains:
             return False
-        return constant.dim() == dependent.dim() > 0 and len(constant) == self.batch > 1
+        if constant.dim() > dependent.dim():
+            return True
+        return constant.dim() == dependent.dim() > 0 and len(constant) == self.batch > 1 and constant.stride(0) != 0
+
+
+class ReadCheck(TorchFunctionMode):
+    """Raises :class:`NotAffine` where numbers are read out of a tensor that depends on the input, past the dispatcher."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in READS and _depends(args[0]):
+            raise NotAffine(f"{func.__name__} reads the values of a layer")
+        return func(*args, **(kwargs or {}))
+
+
+READS = {Tensor.tolist, Tensor.data_ptr, Tensor.untyped_storage}
 
 
 def _name(func: Any) -> str:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from art_snn.affine import AffineCheck, NotAffine
+from art_snn.affine import AffineCheck, NotAffine, ReadCheck
 from art_snn.chains import CBA, BackwardChain
 from art_snn.neurons import SpikingLayer, visiting
 
@@ -379,7 +379,7 @@ def replay(network: SpikingNetwork, mean: Tensor, visits: Visits, chain: int) ->
     visitor = Replay(visits, chain, check)
     with torch.enable_grad():
         try:
-            with check, visiting(visitor):
+            with check, ReadCheck(), visiting(visitor):
                 out = network.body(mean)
         except NotAffine:
             raise

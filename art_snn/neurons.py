@@ -108,10 +108,15 @@ _visitor: ContextVar[Visitor] = ContextVar("art_snn_visitor")
 
 @contextmanager
 def visiting(visitor: Visitor) -> Iterator[None]:
-    """Have every spiking layer that runs inside the block hand its input to `visitor`."""
+    """Have every spiking layer that runs inside the block hand its input to `visitor`.
+
+    Parts of the body that were given to `torch.compile` run eagerly meanwhile: what watches the body must see its
+    operations, and a compiled backward pass runs only once.
+    """
     token = _visitor.set(visitor)
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         _visitor.reset(token)
 

@@ -60,6 +60,19 @@ def roll_over_time(x, time_steps=4):
     return x.unflatten(0, (time_steps, -1)).roll(1, 0).flatten(0, 1)
 
 
+def shift_by_padding(x, time_steps=4):
+    return F.pad(x.unflatten(0, (time_steps, -1)), (0,) * 8 + (1, -1)).flatten(0, 1)
+
+
+def matrix_of_each_step(x, time_steps=4):
+    matrices = torch.linspace(0.0, 0.6, 9 * 9 * time_steps, dtype=x.dtype).view(time_steps, 9, 9)
+    return torch.bmm(x.flatten(2), matrices.repeat_interleave(len(x) // time_steps, 0)).view_as(x)
+
+
+def mean_over_samples(x):
+    return x + x.flatten(1).expand(len(x), len(x), -1).mean(1).view_as(x)
+
+
 def straight_through(x):
     return x + (torch.round(x) - x).detach()
 
@@ -83,6 +96,10 @@ INEXACT = {
     "control flow by data": Call(lambda x: x if x.mean() > 100 else 2 * x),
     "mean over time": Call(time_mean),
     "shift in time": Call(roll_over_time),
+    "shift in time by padding": Call(shift_by_padding),
+    "a matrix for each step": Call(matrix_of_each_step),
+    "mean over samples": Call(mean_over_samples),
+    "values as a list": Call(lambda x: x * x.tolist()[0][0][0][0]),
     "random scale": Call(lambda x: x * torch.rand(1, dtype=x.dtype)),
     "mean over the batch": Call(lambda x: x - x.mean(0, keepdim=True)),
     "in-place relu": Call(lambda x: x.clone().relu_()),
@@ -147,6 +164,19 @@ def test_max_pool_network_agrees_with_its_definition(chain):
     for weight, part in chain.parts():
         total += weight * nets.gradient(network, x, part, "step-by-step")
     assert nets.relative(got, total) < 1e-10
+
+
+@pytest.mark.parametrize("name", ["relu in a side branch", "convolution"])
+@pytest.mark.parametrize("chain", [HART(0.8), STBP()], ids=["HART", "STBP"])
+def test_compiled_parts_of_a_body_are_seen_and_run_like_any_other(name, chain):
+    part = (INEXACT | EXACT)[name].double()
+    plain = nets.build(time_steps=4, extra=part)
+    compiled = nets.build(time_steps=4, extra=torch.compile(part, backend="aot_eager"))
+    for batch in (1, 3, 4):
+        x = nets.image(1, batch)
+        assert torch.equal(nets.gradient(compiled, x, chain), nets.gradient(plain, x, chain))
+        assert compiled.route == plain.route
+        assert torch.equal(compiled(x), plain(x))
 
 
 @pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm2d(4)], ids=["dropout", "batch norm"])
