@@ -202,16 +202,16 @@ class AffineCheck(TorchDispatchMode):
         return result
 
     def _may_vary(self, constant: Tensor, dependent: Tensor) -> bool:
-        """Whether a constant has an entry for each sample, and so perhaps one for each time step; or goes before them."""
+        """Whether a constant has an entry for each sample, and so perhaps one for each time step."""
         if constant.requires_grad or id(constant) in self.gains:
             return False
-        if constant.dim() > dependent.dim():
+        if constant.dim() > dependent.dim():  # its first dimension comes before the samples
             return True
         return constant.dim() == dependent.dim() > 0 and len(constant) == self.batch > 1 and constant.stride(0) != 0
 
 
 class ReadCheck(TorchFunctionMode):
-    """Raises :class:`NotAffine` where numbers are read out of a tensor that depends on the input, past the dispatcher."""
+    """Raises :class:`NotAffine` where Python reads numbers out of what depends on the input, past all operations."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in READS and _depends(args[0]):

@@ -221,6 +221,9 @@ def pair(context: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option("--chain", default="hart", help="Backward chain of the attack.")
 @click.option("--gamma", type=float, default=None, help="γ of the attack's chain.  [default: the chain's own]")
 @click.option("--training-chain", default="stbp", help="Chain of the weights' gradient: stbp or hart.")
+@click.option(
+    "--mixed-precision/--full-precision", default=False, help="Learn in bfloat16 but for the neurons, or in float32."
+)
 @click.option("--held-out", type=int, default=200, help="Training samples kept for the accuracies of each epoch.")
 @click.option("--seed", type=int, default=0, help="Seed of weights and order.")
 @click.option("--data-seed", type=int, default=0, help="Seed of the data set's split and of the held-out part.")

@@ -88,8 +88,8 @@ class Simulate(_Unfold):
             return _simulate(layer, currents).flatten(0, 1)
         spikes = _empty_like(currents)
         gains = [torch.empty_like(currents[0]) for _ in self.chains]
-        for block in _blocks(currents):
-            trace = layer.trace(currents[:, block], spikes=spikes[:, block])
+        for block, part in _blocks(currents):
+            trace = layer.trace(part, spikes=spikes[:, block])
             for chain, gain in zip(self.chains, gains, strict=True):
                 gain[block] = chain.gain(trace)
         self.visits.append((layer, gains))
@@ -152,21 +152,21 @@ class _Spike(torch.autograd.Function):
         steady = len(x) != currents.shape[0] * currents.shape[1]  # the same current at every step
         grad = torch.empty_like(x)
         into = grad if steady else ctx.tape.unfold(ctx.layer, grad)
-        for block in _blocks(currents):
-            trace = ctx.layer.trace(currents[:, block])
-            part = ctx.tape.chain.backward(grad_spikes[:, block], trace)
+        for block, part in _blocks(currents):
+            trace = ctx.layer.trace(part)
+            crossed = ctx.tape.chain.backward(_full(grad_spikes[:, block]), trace)
             if steady:
-                torch.sum(part, 0, out=into[block])
+                into[block] = crossed.sum(0)
             else:
-                into[:, block] = part
+                into[:, block] = crossed
         return grad, None, None
 
 
 def _simulate(layer: SpikingLayer, currents: Tensor) -> Tensor:
     """Spikes `(T, B, ...)` of a layer, block by block."""
     spikes = _empty_like(currents)
-    for block in _blocks(currents):
-        layer.simulate(currents[:, block], spikes=spikes[:, block])
+    for block, part in _blocks(currents):
+        layer.simulate(part, spikes=spikes[:, block])
     return spikes
 
 
@@ -177,14 +177,20 @@ def _empty_like(currents: Tensor) -> Tensor:
     return torch.empty_like(currents)
 
 
-def _blocks(currents: Tensor) -> Iterator[slice]:
-    """Slices of the batch whose traces stay in a CPU's cache; the whole batch on other devices."""
+def _blocks(currents: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Parts of the batch whose traces stay in a CPU's cache, slice and currents; the whole batch on other devices."""
     batch = currents.shape[1]
     size = batch
     if currents.device.type == "cpu":
         size = max(1, BLOCK // max(1, currents[:, 0].numel()))
     for start in range(0, batch, size):
-        yield slice(start, min(start + size, batch))
+        block = slice(start, min(start + size, batch))
+        yield block, _full(currents[:, block])
+
+
+def _full(x: Tensor) -> Tensor:
+    """In at least 32 bits, also under autocast: neurons sum over time, and their spikes are exact in any type."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 class AttackGradient(torch.autograd.Function):

@@ -143,7 +143,7 @@ class SpikingNetwork(nn.Module):
             raise ValueError(
                 f"body must map (T*B, ...) to (T*B, K), here ({time_steps * batch}, K), got {tuple(out.shape)}."
             )
-        return out.unflatten(0, (time_steps, batch)).mean(0)
+        return out.to(self.dtype).unflatten(0, (time_steps, batch)).mean(0)  # autocast leaves it in half precision
 
     def footprint(self, frames: Tensor) -> tuple[int, int]:
         """Activation memory per sample, measured once for a shape on a single blank sample.

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from art_snn import PyTorchSNNClassifier, datasets, models
+from art_snn import PyTorchSNNClassifier, datasets, models, neurons
 from art_snn.chains import HART, RGA, STBP
 from art_snn.training import MemoryNeeded, TrainSettings, bytes_per_sample, loop, memory, train
 from art_snn.training.checkpoint import DamagedCheckpoint
@@ -317,6 +317,42 @@ class TestTraining:
         frames = torch.from_numpy(data.learned[0])
         assert torch.allclose(network.body[0].mean.flatten(), frames.mean((0, 1, 3, 4)), rtol=1e-4)
         assert len(result.rates) == 8
+
+    @pytest.mark.parametrize("training_chain", ["stbp", "hart"])
+    def test_mixed_precision_is_for_layers_not_for_neurons(self, training_chain, tmp_path, monkeypatch):
+        layers, currents = set(), set()
+        simulate, forward = neurons.simulate, nn.Linear.forward
+
+        def noted_simulate(x, **kwargs):
+            currents.add(x.dtype)
+            return simulate(x, **kwargs)
+
+        def noted_forward(self, x):
+            out = forward(self, x)
+            if self.training:
+                layers.add(out.dtype)
+            return out
+
+        monkeypatch.setattr(neurons, "simulate", noted_simulate)
+        monkeypatch.setattr(nn.Linear, "forward", noted_forward)
+        settings = changed(mixed_precision=True, training_chain=training_chain, width=0.5, epochs=6, limit=None)
+        result = train(settings, tmp_path / "mixed")
+        assert layers == {torch.bfloat16} and currents == {torch.float32}
+        assert all(value.dtype != torch.bfloat16 for value in weights(tmp_path / "mixed").values())
+        assert result.accuracy > 0.6
+
+    def test_a_mixed_precision_gradient_is_the_full_ones_up_to_rounding(self):
+        network = models.small_cnn(width=8, time_steps=4).train()
+        x, y = (torch.from_numpy(part[:64]) for part in load(TINY).learned)
+        gradients = []
+        for enabled in (False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                logits = network(x)
+            assert logits.dtype == torch.float32
+            loss = nn.functional.cross_entropy(logits, y)
+            gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))]))
+        assert nn.functional.cosine_similarity(*gradients, dim=0) > 0.95
+        assert not torch.equal(*gradients)
 
     def test_a_loss_that_explodes_is_said(self, tmp_path):
         with pytest.raises(ValueError, match="loss is not finite in epoch 1: learning_rate"):

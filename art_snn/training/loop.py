@@ -168,7 +168,8 @@ class _Run:
                 x = torch.from_numpy(self.attack.generate(x.numpy(), y.numpy()))
             self.network.train()
             x, y = x.to(self.device), y.to(self.device)
-            logits = self.parallel(x)
+            with self._precision():
+                logits = self.parallel(x)
             loss = nn.functional.cross_entropy(logits, y)
             self.optimizer.zero_grad()
             loss.backward()
@@ -244,13 +245,17 @@ class _Run:
         if self.own.number > 1:  # its batch norms would wait for the other processes
             self.bytes_per_sample = None
             return
-        self.bytes_per_sample = memory.check(
-            self.network,
-            torch.from_numpy(x[:2]).to(self.device),
-            torch.from_numpy(y[:2]).to(self.device),
-            self.settings.batch_size,
-            f"{self.settings.network} at T = {self.settings.time_steps}",
-        )
+        with self._precision():
+            self.bytes_per_sample = memory.check(
+                self.network,
+                torch.from_numpy(x[:2]).to(self.device),
+                torch.from_numpy(y[:2]).to(self.device),
+                self.settings.batch_size,
+                f"{self.settings.network} at T = {self.settings.time_steps}",
+            )
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.mixed_precision)
 
     def _writer(self) -> Any:
         try:

@@ -26,18 +26,21 @@ def bytes_per_sample(network: nn.Module, x: Tensor, y: Tensor) -> int:
     :return: Bytes.
     """
     network = copy.deepcopy(network)
-    weights = {value.untyped_storage().data_ptr() for value in [*network.parameters(), *network.buffers()]}
+    once, twice = (_kept(network, torch.cat([x] * n), torch.cat([y] * n)) for n in (1, 2))
+    return (twice - once) // len(x)  # weights, which a batch keeps once, cancel out
+
+
+def _kept(network: nn.Module, x: Tensor, y: Tensor) -> int:
     kept: dict[int, int] = {}
 
     def keep(value: Tensor) -> Tensor:
         storage = value.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
+        kept[storage.data_ptr()] = storage.nbytes()
         return value
 
     with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
         nn.functional.cross_entropy(network(x), y)
-    return sum(kept.values()) // len(x)
+    return sum(kept.values())
 
 
 def check(network: nn.Module, x: Tensor, y: Tensor, batch_size: int, description: str) -> int:

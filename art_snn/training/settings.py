@@ -44,6 +44,8 @@ class TrainSettings:
     :param step_size: Step α of PGD; ε/4 if None.
     :param chain: Backward chain of the attack, by name.
     :param gamma: γ of the attack's chain, if it has one; the chain's default if None.
+    :param mixed_precision: Whether layers are learned in bfloat16, by torch's autocast; neurons, loss, weights,
+        attacks and accuracies stay in float32.
     :param training_chain: `"stbp"`, or `"hart"` for the weight gradient of Eq. 13.
     :param held_out: Training samples that are not learned, for the accuracy and robust accuracy of each epoch.
     :param seed: Seed of weights, order, crops and the held-out part.
@@ -77,6 +79,7 @@ class TrainSettings:
     chain: str = "hart"
     gamma: float | None = None
     training_chain: str = "stbp"
+    mixed_precision: bool = False
     held_out: int = 200
     seed: int = 0
     data_seed: int = 0
