@@ -101,9 +101,10 @@ def audit(out: Path, **options: Any) -> None:
     Takes the networks --target and --second that art-snn train wrote, or else trains two small ones of the same shape
     on the embedded digits. Attacks the first with ART's FGSM and PGD, white-box (gradient of the network itself) and
     black-box (gradient of the second), and prints the attack success rates. Networks that it trained are kept in the
-    output folder: the same settings do not train again.
+    output folder: the same settings do not train again. Interrupt it, give the same command, and it goes on with the
+    attack that was not finished.
     """
-    with plain_errors(f"Interrupted. Networks that were trained completely are kept in {out}; run it again to go on."):
+    with plain_errors(f"Interrupted. What was finished is kept in {out}: give the same command again to go on."):
         from art_snn.audit.settings import AuditSettings
 
         settings = _checked(AuditSettings, options)

@@ -9,13 +9,14 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from art_snn import models
-from art_snn.audit import AuditSettings, report, run_audit
+from art_snn.audit import AuditSettings, kept, protocol, report, run_audit
 from art_snn.audit.metrics import SuccessRate, success_rate
 from art_snn.audit.settings import CHAINS, GAMMAS, HELD_OUT
-from art_snn.audit.subjects import TEST_SHARE
+from art_snn.audit.subjects import TEST_SHARE, given
 from art_snn.files import replacing
 
 TINY = AuditSettings(
@@ -224,6 +225,45 @@ class TestAudit:
         again = run_audit(TINY, tmp_path)
         assert again.trained == (True, True)
         assert [row.as_dict() for row in again.rows] == [row.as_dict() for row in result.rows]
+
+    def test_a_cut_run_goes_on_with_the_attack_that_was_not_finished(self, result, networks, monkeypatch):
+        run, done = protocol._Attacks.run, []
+
+        def noted(self, *args):
+            done.append(args[:4])
+            if len(done) == 6:
+                raise KeyboardInterrupt
+            return run(self, *args)
+
+        monkeypatch.setattr(protocol._Attacks, "run", noted)
+        with pytest.raises(KeyboardInterrupt):
+            run_audit(TINY, networks)
+        assert (networks / "attacks.json").exists()
+        again = run_audit(TINY, networks)
+        assert len(done) == len(result.rows) + 1 and done[5] == done[6]
+        assert again.rows == result.rows and again.search == result.search
+        assert all(np.array_equal(again.examples[name], images) for name, images in result.examples.items())
+        assert not (networks / "attacks.json").exists()
+
+    def test_what_another_audit_or_no_audit_left_is_not_used(self, result, networks, tmp_path):
+        (row, *others), path = result.rows, tmp_path / "attacks.json"
+        wrong = dataclasses.replace(row, rate=SuccessRate(0, 1))
+        kept.Kept(path, "another key").add((wrong, []))
+        assert kept.Kept(path, "another key").get(row.attack, row.scenario, row.chain, row.eps) == (wrong, [])
+        for path_content in (path.read_text(), "{", "[]", ""):
+            (networks / "attacks.json").write_text(path_content)
+            assert run_audit(TINY, networks).rows == [row, *others]
+
+    def test_the_key_knows_settings_weights_and_samples(self, pair):
+        settings = AuditSettings(target=pair["a"], second=pair["b"], samples=30)
+        subjects = given(settings)
+        keys = [kept.key(settings, subjects), kept.key(dataclasses.replace(settings, eps=0.1), subjects)]
+        keys += [kept.key(settings, given(dataclasses.replace(settings, seed=1)))]
+        with torch.no_grad():
+            next(subjects.second.model.parameters())[0] += 1e-6
+        keys += [kept.key(settings, subjects)]
+        assert len(set(keys)) == 4
+        assert kept.key(settings, given(settings)) == keys[0]
 
     def test_damaged_and_foreign_networks_are_named(self, result, networks, tmp_path):
         first, second = (path.stem for path in sorted(networks.glob("*.json")))

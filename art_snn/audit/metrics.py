@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -53,3 +54,40 @@ def success_rate(labels: np.ndarray, clean: np.ndarray, attacked: np.ndarray) ->
         )
     correct = clean == labels
     return SuccessRate(int(np.sum(attacked[correct] != labels[correct])), int(correct.sum()))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One attack: its setting and what it achieved.
+
+    :param attack: `"fgsm"` or `"pgd"`.
+    :param scenario: `"WBA"` or `"BBA"`.
+    :param chain: The chain, by its name in the settings.
+    :param eps: Perturbation ε, L∞, on the data's scale.
+    :param gamma: The γ that was chosen for the chain, if one was.
+    :param rate: Its success rate.
+    """
+
+    attack: str
+    scenario: str
+    chain: str
+    eps: float
+    gamma: float | None
+    rate: SuccessRate
+
+    def as_dict(self) -> dict[str, Any]:
+        """
+        :return: The row as plain numbers; ASR and its 95 % interval in per cent.
+        """
+        low, high = self.rate.interval()
+        plain = {key: value for key, value in asdict(self).items() if key != "rate"}
+        return plain | {"asr": self.rate.percent, "asr_low": low, "asr_high": high} | asdict(self.rate)
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Row:
+        """
+        :param plain: What :meth:`as_dict` gave.
+        :return: The row.
+        """
+        setting = {name: plain[name] for name in ("attack", "scenario", "chain", "eps", "gamma")}
+        return cls(**setting, rate=SuccessRate(plain["fooled"], plain["correct"]))

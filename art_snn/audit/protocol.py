@@ -10,47 +10,21 @@ shape, trained with another seed; its adversarial images are shown to the target
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
 
-from art_snn.audit.metrics import SuccessRate, success_rate
-from art_snn.audit.settings import GAMMAS, TUNED, AuditSettings
-from art_snn.audit.subjects import Samples, embedded, given
+from art_snn.audit.kept import Found, Kept, key
+from art_snn.audit.metrics import Row, success_rate
+from art_snn.audit.settings import GAMMAS, SCENARIOS, TUNED, AuditSettings
+from art_snn.audit.subjects import Samples, Subjects, embedded, given
 from art_snn.chains import HART, STBP, BackwardChain, Mixed, get_chain
 from art_snn.classifier import PyTorchSNNClassifier
 
-SCENARIOS = ("WBA", "BBA")
 BATCH = 128
-
-
-@dataclass(frozen=True)
-class Row:
-    """One attack: its setting and what it achieved."""
-
-    attack: str
-    scenario: str
-    chain: str
-    eps: float
-    gamma: float | None
-    rate: SuccessRate
-
-    def as_dict(self) -> dict[str, Any]:
-        """
-        :return: The row as plain numbers; ASR and its 95 % interval in per cent.
-        """
-        low, high = self.rate.interval()
-        plain = {key: value for key, value in asdict(self).items() if key != "rate"}
-        return plain | {
-            "asr": self.rate.percent,
-            "asr_low": low,
-            "asr_high": high,
-            "fooled": self.rate.fooled,
-            "correct": self.rate.correct,
-        }
+EXAMPLES = 8  # images of the figure
 
 
 @dataclass
@@ -101,14 +75,15 @@ class AuditResult:
 
 def run_audit(
     settings: AuditSettings,
-    networks: Path,
+    folder: Path,
     start: Callable[[str, int], None] = lambda what, total: None,
     advance: Callable[[], None] = lambda: None,
 ) -> AuditResult:
     """Train the two networks of the embedded digits, or load the given ones; choose γ; attack.
 
     :param settings: What to run.
-    :param networks: Folder where trained networks are kept; it exists.
+    :param folder: Where trained networks are kept and, until the audit is complete, the attacks that are finished; it
+        exists.
     :param start: Called with a name and a number of steps when a stage begins.
     :param advance: Called after each step of a stage.
     :return: What was found.
@@ -116,34 +91,41 @@ def run_audit(
     """
     if settings.target is None:
         start("training", 2 * settings.epochs)
-        subjects = embedded(settings, networks, advance)
+        subjects = embedded(settings, folder, advance)
     else:
         subjects = given(settings)
-    target, second, held_out, attacked = subjects.target, subjects.second, subjects.held_out, subjects.attacked
-    accuracy = tuple(100.0 * float(np.mean(_classes(c, attacked.x) == attacked.labels)) for c in (target, second))
+    attacks, attacked = _Attacks(settings, subjects), subjects.attacked
+    correct = (attacks.clean["attacked"] == attacked.labels, _classes(subjects.second, attacked.x) == attacked.labels)
     result = AuditResult(
         settings,
         subjects.description,
         subjects.seeds,
-        (accuracy[0], accuracy[1]),
+        (100.0 * float(correct[0].mean()), 100.0 * float(correct[1].mean())),
         subjects.fresh,
-        len(held_out.x),
+        len(subjects.held_out.x),
     )
     plan = list(_plan(settings))
-    start("attacks", len(plan))
-    clean = _classes(target, attacked.x)
+    start("attacks", len(plan) * len(settings.chains))
+    kept = Kept(folder / "attacks.json", key(settings, subjects))
     for attack, scenario, eps in plan:
-        source = target if scenario == "WBA" else second
         gammas: dict[str, float] = {}
         for name in settings.chains:
-            chain, gamma = _chain(name, settings, gammas, attack, scenario, eps, source, target, held_out, result)
-            images = _generate(attack, source, chain, eps, settings, attacked)
-            rate = success_rate(attacked.labels, clean, _classes(target, images))
-            result.rows.append(Row(attack, scenario, name, eps, gamma, rate))
-            if scenario == "WBA" and eps == settings.eps and attack == settings.attacks[-1]:
-                result.examples[name] = images[:8]
-        advance()
-    result.examples["clean"] = attacked.x[:8]
+            found = kept.get(attack, scenario, name, eps)
+            if found is None:
+                found = attacks.run(attack, scenario, name, eps, gammas)
+                kept.add(found)
+            row, search = found
+            if row.gamma is not None:
+                gammas[TUNED[name]] = row.gamma
+            result.rows.append(row)
+            result.search += search
+            advance()
+    few = Samples(attacked.x[:EXAMPLES], attacked.y[:EXAMPLES])
+    result.examples["clean"] = few.x
+    for name in settings.chains:
+        gamma = result.rate(settings.attacks[-1], "WBA", name, settings.eps).gamma
+        result.examples[name] = attacks.images(settings.attacks[-1], "WBA", _chain(name, gamma), settings.eps, few)
+    kept.forget()
     return result
 
 
@@ -156,72 +138,57 @@ def _plan(settings: AuditSettings) -> Iterator[tuple[str, str, float]]:
                     yield attack, scenario, eps
 
 
-def _chain(
-    name: str,
-    settings: AuditSettings,
-    gammas: dict[str, float],
-    attack: str,
-    scenario: str,
-    eps: float,
-    source: PyTorchSNNClassifier,
-    target: PyTorchSNNClassifier,
-    held_out: Samples,
-    result: AuditResult,
-) -> tuple[BackwardChain, float | None]:
-    """The chain of that name for this attack, and the γ that was chosen for it."""
-    if name not in TUNED:
-        return get_chain(name), None
-    make: type[HART] | type[STBP] = STBP if name == "stbp-best" else HART
-    tuned = "hart" if make is HART else name
-    if tuned not in gammas:
-        gammas[tuned] = settings.gamma or _search(
-            tuned, make, settings, attack, scenario, eps, source, target, held_out, result
-        )
-    chain = make(gammas[tuned])
-    return (Mixed([chain, STBP()]) if name == "mixed" else chain), gammas[tuned]
+def _chain(name: str, gamma: float | None) -> BackwardChain:
+    """The chain of that name in the settings, with the γ that was chosen for it, if one was."""
+    if gamma is None:
+        return get_chain(name)
+    if name == "stbp-best":
+        return STBP(gamma)
+    return Mixed([HART(gamma), STBP()]) if name == "mixed" else HART(gamma)
 
 
-def _search(
-    name: str,
-    make: type[HART] | type[STBP],
-    settings: AuditSettings,
-    attack: str,
-    scenario: str,
-    eps: float,
-    source: PyTorchSNNClassifier,
-    target: PyTorchSNNClassifier,
-    held_out: Samples,
-    result: AuditResult,
-) -> float:
-    """The γ with the highest success rate on the held-out samples; the smallest of equals."""
-    clean = _classes(target, held_out.x)
-    best, chosen = -1, GAMMAS[0]
-    for gamma in GAMMAS:
-        images = _generate(attack, source, make(gamma), eps, settings, held_out)
-        rate = success_rate(held_out.labels, clean, _classes(target, images))
-        result.search.append(Row(attack, scenario, name, eps, gamma, rate))
-        if rate.fooled > best:
-            best, chosen = rate.fooled, gamma
-    return chosen
+class _Attacks:
+    """ART's own attacks on an audit's subjects, unchanged."""
 
+    def __init__(self, settings: AuditSettings, subjects: Subjects) -> None:
+        self.settings, self.subjects = settings, subjects
+        self.samples = {"held_out": subjects.held_out, "attacked": subjects.attacked}
+        self.clean = {part: _classes(subjects.target, samples.x) for part, samples in self.samples.items()}
 
-def _generate(
-    attack: str,
-    source: PyTorchSNNClassifier,
-    chain: BackwardChain,
-    eps: float,
-    settings: AuditSettings,
-    samples: Samples,
-) -> np.ndarray:
-    """Adversarial images by ART's own attack, unchanged."""
-    source.chain = chain
-    if attack == "fgsm":
-        method = FastGradientMethod(source, eps=eps, batch_size=BATCH)
-    else:
-        method = ProjectedGradientDescent(
-            source, eps=eps, eps_step=settings.alpha(eps), max_iter=settings.steps, batch_size=BATCH, verbose=False
-        )
-    return method.generate(samples.x, samples.y)
+    def run(self, attack: str, scenario: str, name: str, eps: float, gammas: dict[str, float]) -> Found:
+        """Choose γ where the chain wants one and `gammas` has none yet, then attack the test samples."""
+        search: list[Row] = []
+        gamma = None
+        if name in TUNED:
+            tuned = TUNED[name]
+            gamma = gammas.get(tuned, self.settings.gamma)
+            if gamma is None:
+                search = [self._row(attack, scenario, tuned, eps, g, "held_out") for g in GAMMAS]
+                gamma = max(search, key=lambda row: row.rate.fooled).gamma  # the first, and smallest, of equals
+        return self._row(attack, scenario, name, eps, gamma, "attacked"), search
+
+    def _row(self, attack: str, scenario: str, name: str, eps: float, gamma: float | None, part: str) -> Row:
+        samples = self.samples[part]
+        images = self.images(attack, scenario, _chain(name, gamma), eps, samples)
+        rate = success_rate(samples.labels, self.clean[part], _classes(self.subjects.target, images))
+        return Row(attack, scenario, name, eps, gamma, rate)
+
+    def images(self, attack: str, scenario: str, chain: BackwardChain, eps: float, samples: Samples) -> np.ndarray:
+        """Adversarial images."""
+        source = self.subjects.target if scenario == "WBA" else self.subjects.second
+        source.chain = chain
+        if attack == "fgsm":
+            method = FastGradientMethod(source, eps=eps, batch_size=BATCH)
+        else:
+            method = ProjectedGradientDescent(
+                source,
+                eps=eps,
+                eps_step=self.settings.alpha(eps),
+                max_iter=self.settings.steps,
+                batch_size=BATCH,
+                verbose=False,
+            )
+        return method.generate(samples.x, samples.y)
 
 
 def _classes(classifier: PyTorchSNNClassifier, x: np.ndarray) -> np.ndarray:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-import platform
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from art_snn.audit.protocol import SCENARIOS, AuditResult
-from art_snn.audit.settings import GAMMAS, TUNED
+from art_snn.audit.kept import versions
+from art_snn.audit.protocol import AuditResult
+from art_snn.audit.settings import GAMMAS, SCENARIOS, TUNED
 from art_snn.files import replacing
 
 TITLES = {
@@ -129,14 +128,6 @@ def as_dict(result: AuditResult) -> dict[str, Any]:
         "results": [row.as_dict() for row in result.rows],
         "gamma_search": [row.as_dict() for row in result.search],
     }
-
-
-def versions() -> dict[str, str]:
-    """
-    :return: Versions of Python and of the packages that decide the numbers.
-    """
-    packages = ("art-snn", "adversarial-robustness-toolbox", "torch", "numpy", "scikit-learn")
-    return {"python": platform.python_version(), **{package: metadata.version(package) for package in packages}}
 
 
 def _write_json(result: AuditResult, path: Path) -> None:

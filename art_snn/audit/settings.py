@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from art_snn.neurons import RESETS
 
 ATTACKS = ("fgsm", "pgd")
+SCENARIOS = ("WBA", "BBA")  # white-box and black-box attack
 
 #: Chains of the paper's Table 2 in its order, STBP with the best γ of its Table A1, and the paper's other two.
 CHAINS = ("cba", "bptr", "stbp", "stbp-best", "rga", "hart", "rate", "mixed")
 
-#: Chains whose γ is chosen on held-out samples. The mixture's HART takes the γ chosen for HART.
-TUNED = ("stbp-best", "hart", "mixed")
+#: Chains whose γ is chosen on held-out samples, and whose choice they take: the mixture's HART takes that of HART.
+TUNED = {"stbp-best": "stbp-best", "hart": "hart", "mixed": "hart"}
 
 #: Where γ is looked for: a few points at equal intervals, as the paper recommends (section 4.3).
 GAMMAS = (0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5)
