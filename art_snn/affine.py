@@ -199,6 +199,8 @@ class AffineCheck(TorchDispatchMode):
         outputs = [result[0]] if name in BATCH_NORMS else tree_leaves(result)
         if any(output.dim() == 0 or len(output) != self.batch for output in outputs):
             raise NotAffine(f"{name} changes the batch dimension")
+        if not all(output.is_floating_point() for output in outputs):  # these no longer require a gradient
+            raise NotAffine(f"{name} makes whole numbers of the input")
         return result
 
     def _may_vary(self, constant: Tensor, dependent: Tensor) -> bool:
@@ -211,15 +213,15 @@ class AffineCheck(TorchDispatchMode):
 
 
 class ReadCheck(TorchFunctionMode):
-    """Raises :class:`NotAffine` where Python reads numbers out of what depends on the input, past all operations."""
+    """Raises :class:`NotAffine` where Python reads or changes what depends on the input, past all operations."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in READS and _depends(args[0]):
-            raise NotAffine(f"{func.__name__} reads the values of a layer")
+            raise NotAffine(f"{func.__name__} goes round the operations of a layer")
         return func(*args, **(kwargs or {}))
 
 
-READS = {Tensor.tolist, Tensor.data_ptr, Tensor.untyped_storage}
+READS = {Tensor.tolist, Tensor.data_ptr, Tensor.untyped_storage, Tensor.register_hook}
 
 
 def _name(func: Any) -> str:

@@ -16,6 +16,7 @@ Three routes lead from a gradient at the logits to one at the input:
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -298,7 +299,7 @@ class _Piece:
         lazy: bool,
     ) -> None:
         self.network, self.frames, self.mean = network, frames, mean.clone().requires_grad_()
-        self.lazy = lazy
+        self.lazy, self.state, self.precision = lazy, _state(network), _autocast(frames.device.type)
         self.replays: list[tuple[float, Tensor]] = []
         self.unrolled: tuple[StepByStep, Tensor, Tensor] | None = None
 
@@ -334,7 +335,9 @@ class _Piece:
             at_mean = _accumulate(at_mean, _vjp(replayed, self.mean, grad), weight)
         if self.stepwise:
             if self.unrolled is None:
-                with left_alone(self.network):
+                if _state(self.network) != self.state:
+                    raise RuntimeError("the network's weights or modes changed between its forward and backward pass.")
+                with left_alone(self.network), self.precision:
                     tape, leaf, unrolled = self._unroll()
             else:
                 tape, leaf, unrolled = self.unrolled
@@ -354,11 +357,25 @@ class _Piece:
         try:
             for index, (weight, _) in enumerate(gained):
                 self.replays.append((weight, replay(self.network, self.mean, visits, index)))
+            checked = (modes(self.network), len(self.frames))
+            if checked not in self.network._affine:
+                spread_check(self.network, self.mean, visits, len(self.frames))
+                self.network._affine.add(checked)
         except NotAffine as reason:
             self.replays.clear()
             remember(self.network, str(reason))
             return str(reason)
         return ""
+
+
+def _state(network: SpikingNetwork) -> Any:
+    """What must be the same when a graph is built again: the layers' modes and the versions of their weights."""
+    return modes(network), tuple(parameter._version for parameter in network.parameters())
+
+
+def _autocast(device: str) -> torch.autocast:
+    """The precision in force, for later."""
+    return torch.autocast(device, torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device))
 
 
 def _vjp(output: Tensor, leaf: Tensor, grad: Tensor) -> Tensor:
@@ -395,6 +412,23 @@ def replay(network: SpikingNetwork, mean: Tensor, visits: Visits, chain: int) ->
     if not out.requires_grad:
         raise NotAffine("the replay's output does not depend on the input")
     return out
+
+
+def spread_check(network: SpikingNetwork, mean: Tensor, visits: Visits, time_steps: int) -> None:
+    """Replay the first samples at a batch size of at least 2 that shares no divisor with T.
+
+    At others an operation that tells time steps apart can look as if it told samples apart, or nothing at all.
+
+    :param network: The network.
+    :param mean: Mean over time of the encoded frames `(B, ...)`.
+    :param visits: What a :class:`Simulate` kept.
+    :param time_steps: T.
+    :raises NotAffine: If the body cannot be replayed in one step.
+    """
+    size = next(n for n in range(2, time_steps + 2) if math.gcd(n, time_steps) == 1)
+    rows = torch.arange(size, device=mean.device) % len(mean)
+    some = [(layer, [gain[rows] for gain in gains]) for layer, gains in visits]
+    replay(network, mean.detach()[rows].requires_grad_(), some, 0)
 
 
 def simulate_in_chunks(
@@ -498,7 +532,7 @@ def left_alone(network: SpikingNetwork) -> Iterator[None]:
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
-        with torch.random.fork_rng(devices=devices, enabled=training), buffers_kept(network):
+        with torch.random.fork_rng(devices=devices if training else []), buffers_kept(network):
             yield
     finally:
         for parameter in parameters:
@@ -507,12 +541,11 @@ def left_alone(network: SpikingNetwork) -> Iterator[None]:
 
 @contextmanager
 def buffers_kept(network: SpikingNetwork) -> Iterator[None]:
-    """Undo what layers in training mode do to their buffers, such as running statistics, inside the block.
+    """Undo what layers do to their buffers, such as running statistics, inside the block.
 
     :param network: The network.
     """
-    training = any(module.training for module in network.body.modules())
-    buffers = [(buffer, buffer.clone()) for buffer in network.body.buffers()] if training else []
+    buffers = [(buffer, buffer.clone()) for buffer in network.body.buffers()]
     try:
         yield
     finally:

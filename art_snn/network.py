@@ -11,6 +11,7 @@ from art_snn.chains import CBA, STBP, BackwardChain, get_chain
 from art_snn.encoders import DirectEncoder, Encoder
 from art_snn.gradients import AttackGradient, Route, Simulate, simulate_in_chunks
 from art_snn.neurons import SpikingLayer, Visitor, visiting
+from art_snn.normalise import Normalise
 from art_snn.rate_training import logits_for_training
 
 ROUTES = ("auto", "collapsed", "step-by-step")
@@ -178,12 +179,30 @@ class SpikingNetwork(nn.Module):
         return f"time_steps={self.time_steps}, chain={self.chain}"
 
 
+#: Layers whose result for a sample and a time step is the same wherever in the batch that stands.
+_TIMELESS = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm),
+    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.ReLU, nn.Identity, nn.Upsample, nn.ZeroPad2d, Normalise),
+)
+
+
 def _reaches_neurons_straight(module: nn.Module) -> bool:
-    """Whether only `Sequential`s lie between the body and its first spiking layer, so that nothing goes round it."""
+    """Whether only known layers lie between the body and its first spiking layer, and nothing goes round it."""
     if isinstance(module, SpikingLayer):
         return True
-    if type(module) is nn.Sequential:
-        for child in module:
-            if any(isinstance(inner, SpikingLayer) for inner in child.modules()):
-                return _reaches_neurons_straight(child)
+    if type(module) is not nn.Sequential or module._forward_pre_hooks or module._forward_hooks:
+        return False
+    for child in module:
+        if any(isinstance(inner, SpikingLayer) for inner in child.modules()):
+            return _reaches_neurons_straight(child)
+        if not all(_is_timeless(inner) for inner in child.modules()):
+            return False
     return False
+
+
+def _is_timeless(module: nn.Module) -> bool:
+    flattens = type(module) is nn.Flatten and module.start_dim == 1
+    known = flattens or type(module) is nn.Sequential or type(module) in _TIMELESS
+    return known and not module._forward_pre_hooks and not module._forward_hooks

@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode
 
 from art_snn.affine import NotAffine
 from art_snn.chains import BackwardChain
-from art_snn.gradients import Simulate, StepByStep, buffers_kept, left_alone, modes, refusal, remember, replay
+from art_snn.gradients import Simulate, StepByStep, buffers_kept, left_alone, refusal, remember, replay, spread_check
 from art_snn.neurons import SpikingLayer, visiting
 
 if TYPE_CHECKING:
@@ -51,15 +51,13 @@ def logits_for_training(network: SpikingNetwork, frames: Tensor, chain: Backward
     with torch.no_grad(), recorder:
         network.run(frames, simulate)
     mean = frames.mean(0)
-    if modes(network) not in network._affine:
-        try:
-            _check(network, mean, simulate, recorder)
-        except NotAffine as reason:
-            if network.gradient_route == "collapsed":
-                raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.") from None
-            remember(network, str(reason))
-            return network.run(frames, StepByStep(frames.shape[0], frames.shape[1], chain))
-        network._affine.add(modes(network))
+    try:
+        _check(network, mean, simulate, recorder)
+    except NotAffine as reason:
+        if network.gradient_route == "collapsed":
+            raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.") from None
+        remember(network, str(reason))
+        return network.run(frames, StepByStep(frames.shape[0], frames.shape[1], chain))
     replay_norm = _ReplayBatchNorm(recorder.statistics, constant=False)
     with buffers_kept(network), replay_norm, visiting(_Replay(simulate.kept)):
         return network.body(mean)
@@ -105,12 +103,15 @@ class _RateWithGain(torch.autograd.Function):
 
 
 def _check(network: SpikingNetwork, mean: Tensor, simulate: _Rates, recorder: _RecordBatchNorm) -> None:
-    """Watch one replay with the weights out of the graph; batch norm in training mode is affine, given its statistics.
+    """Watch a replay with the weights out of the graph; batch norm in training mode is affine, given its statistics.
 
     :raises NotAffine: If the body is not.
     """
-    with left_alone(network), _ReplayBatchNorm(recorder.statistics, constant=True):
-        replay(network, mean.clone().requires_grad_(), simulate.visits, 0)
+    with left_alone(network):
+        with _ReplayBatchNorm(recorder.statistics, constant=True):
+            replay(network, mean.clone().requires_grad_(), simulate.visits, 0)
+        with _ReplayBatchNorm(recorder.statistics, constant=True):
+            spread_check(network, mean, simulate.visits, simulate.time_steps)
 
 
 class _BatchNorm(TorchFunctionMode):

@@ -73,6 +73,27 @@ def mean_over_samples(x):
     return x + x.flatten(1).expand(len(x), len(x), -1).mean(1).view_as(x)
 
 
+def two_factors_in_turn(x):
+    return x * torch.tensor([1.0, 3.0], dtype=x.dtype).repeat(len(x) // 2 + 1)[: len(x)].view(-1, 1, 1, 1)
+
+
+def filter_over_time(x):
+    kernel = torch.linspace(0.1, 0.5, 9, dtype=x.dtype).view(1, 1, 9)
+    return F.conv1d(x.reshape(1, 1, -1), kernel, padding=4).view_as(x)
+
+
+def less_the_mean_over_samples(x, time_steps=4):
+    unfolded = x.unflatten(0, (time_steps, -1))
+    return (unfolded - 0.9 * unfolded.mean(1, keepdim=True)).flatten(0, 1)
+
+
+def clipped_gradient(x):
+    x = x.clone()
+    if x.requires_grad:
+        x.register_hook(lambda grad: grad.clamp(-1e-3, 1e-3))
+    return x
+
+
 def straight_through(x):
     return x + (torch.round(x) - x).detach()
 
@@ -100,6 +121,12 @@ INEXACT = {
     "a matrix for each step": Call(matrix_of_each_step),
     "mean over samples": Call(mean_over_samples),
     "values as a list": Call(lambda x: x * x.tolist()[0][0][0][0]),
+    "factors in turn": Call(two_factors_in_turn),
+    "filter over time": Call(filter_over_time),
+    "less the mean over samples": Call(less_the_mean_over_samples),
+    "factor of whole numbers": Call(lambda x: x * (3 * x).int().to(x.dtype).mean()),
+    "the bits of a number": Call(lambda x: x * (x.view(torch.int64) >> 52).double().mean() / 1000),
+    "hook on the gradient": Call(clipped_gradient),
     "random scale": Call(lambda x: x * torch.rand(1, dtype=x.dtype)),
     "mean over the batch": Call(lambda x: x - x.mean(0, keepdim=True)),
     "in-place relu": Call(lambda x: x.clone().relu_()),
@@ -191,6 +218,74 @@ def test_layers_in_training_mode_take_the_step_by_step_route(layer):
     layer.eval()
     nets.gradient(network, x, HART())
     assert network.route.name == "collapsed"
+
+
+class TwiceHART(HART):
+    """A chain that changes the definition of another, whose gain is not its own."""
+
+    def backward(self, grad_spikes, trace):
+        return 2 * super().backward(grad_spikes, trace)
+
+
+class HalfHART(TwiceHART):
+    def gain(self, trace):
+        return 2 * super().gain(trace)
+
+
+def test_a_gain_counts_only_with_the_definition_it_came_with():
+    network, x = nets.build(), nets.image(1)
+    for chain, route in ((TwiceHART(), "step-by-step"), (HalfHART(), "collapsed")):
+        got = nets.gradient(network, x, chain)
+        assert network.route.name == route
+        assert nets.relative(got, nets.gradient(network, x, chain, "step-by-step")) < 1e-10
+
+
+class Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("count", torch.ones(()))
+
+    def forward(self, x):
+        self.count.mul_(1.5)
+        return x
+
+
+def test_an_attack_leaves_buffers_and_the_random_state_alone_also_in_evaluation():
+    counts = Counts()
+    network = nets.build(extra=counts)
+    network.body.append(Call(lambda x: x + 0 * torch.rand(1, dtype=x.dtype)))
+    before = torch.get_rng_state()
+    for chain in (HART(), STBP()):
+        nets.gradient(network, nets.image(1), chain)
+        assert counts.count == 1.0
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("change", ["mode", "weights"])
+def test_a_network_that_changed_before_its_backward_pass_is_refused(change):
+    network = nets.build()
+    network.chain, network.memory_bound = STBP(), 1
+    loss = network(nets.image(1).requires_grad_()).sum()
+    if change == "mode":
+        network.train()
+    else:
+        with torch.no_grad():
+            next(network.parameters()).mul_(0.5)
+    with pytest.raises(RuntimeError, match="changed between its forward and backward pass"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("chain", [STBP(), Mixed()], ids=["STBP", "Mixed"])
+def test_a_chunked_gradient_keeps_the_precision_of_its_forward_pass(chain):
+    gradients = []
+    for bound in (2 << 30, 1):
+        network = nets.build().float()
+        network.chain, network.memory_bound = chain, bound
+        x = nets.image(1).float().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(x)
+        gradients.append(torch.autograd.grad(logits.square().sum(), x)[0])
+    assert nets.relative(gradients[1], gradients[0]) < 1e-2
 
 
 def test_a_refusal_is_said_once_at_info(caplog):

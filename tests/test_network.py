@@ -141,10 +141,36 @@ def test_a_body_that_loses_the_batch_says_so():
 def test_layers_before_the_first_neurons_run_once_under_direct_encoding():
     network = nets.build(time_steps=5)
     batches = []
-    network.body[0].register_forward_hook(lambda module, args, output: batches.append(len(output)))
+    forward = network.body[0].forward
+    network.body[0].forward = lambda x: batches.append(len(x)) or forward(x)
     with torch.no_grad():
         network(nets.image(0))
     assert batches == [3]
+
+
+class StepScale(nn.Module):
+    """A factor for each time step, as in temporal batch norm."""
+
+    def forward(self, x):
+        factors = torch.linspace(0.5, 2.0, 4, dtype=x.dtype).view(4, 1, 1, 1, 1)
+        return (x.unflatten(0, (4, -1)) * factors).flatten(0, 1)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 8])
+def test_layers_that_know_about_time_get_all_steps_also_before_the_first_neurons(batch):
+    def network(scaled):
+        torch.manual_seed(0)
+        body = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), scaled, LIF(), nn.Flatten(), nn.Linear(144, 3))
+        return SpikingNetwork(body, 4).double().eval()
+
+    hooked, plain = network(nn.Identity()), network(StepScale())
+    hooked.body[1].register_forward_hook(lambda module, args, out: StepScale()(out))
+    x = 4 * nets.image(2, batch)
+    for built in (hooked, plain):
+        alone = torch.cat([built(sample[None]) for sample in x])
+        assert torch.allclose(built(x), alone, atol=1e-12)
+        assert nets.relative(nets.gradient(built, x, HART()), nets.gradient(built, x, HART(), "step-by-step")) < 1e-10
+        assert built.route.name == "step-by-step"
 
 
 def test_event_frames_need_one_frame_a_step():

@@ -67,6 +67,15 @@ def test_a_body_that_is_not_affine_trains_step_by_step():
         weight_gradients(nets.build(extra=nn.MaxPool2d(3, 1, 1)).train(), x, HART(), "collapsed")
 
 
+def test_what_a_body_becomes_after_its_first_step_is_seen():
+    network, x = nets.build(), nets.image(1)
+    _, before = weight_gradients(network, x, HART())
+    network.body[3].register_forward_hook(lambda module, args, out: out.relu())
+    _, got = weight_gradients(network, x, HART())
+    _, expected = weight_gradients(network, x, HART(), "step-by-step")
+    assert torch.equal(flat(got), flat(expected)) and not torch.equal(flat(got), flat(before))
+
+
 @some
 @given(nets.networks(), nets.seeds, st.sampled_from([HART(), Rate()]))
 def test_training_by_a_chain_leaves_attacks_to_theirs(network, seed, chain):

@@ -34,8 +34,9 @@ class BackwardChain:
 
     @property
     def has_gain(self) -> bool:
-        """Whether the chain collapses over time."""
-        return type(self).gain is not BackwardChain.gain
+        """Whether the chain collapses over time: a gain belongs to the definition it came with, or to one below it."""
+        defined = next(kind for kind in type(self).__mro__ if "backward" in vars(kind) or "gain" in vars(kind))
+        return "gain" in vars(defined) and defined is not BackwardChain
 
     def parts(self) -> Iterator[tuple[float, BackwardChain]]:
         """

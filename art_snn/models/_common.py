@@ -7,36 +7,17 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from art_snn.encoders import Encoder, EventFrames
 from art_snn.network import SpikingNetwork
 from art_snn.neurons import LIF
+from art_snn.normalise import Normalise
 
 #: Mean and standard deviation of CIFAR-10's training images, on [0, 1], by channel.
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
-
-
-class Normalise(nn.Module):
-    """(x - mean) / std by channel, inside the network so that attacks work on the data's own scale.
-
-    :param mean: One number a channel.
-    :param std: One number a channel, > 0.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.std
 
 
 class OverFrames(nn.Module):
