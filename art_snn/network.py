@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from art_snn.gradients import AttackGradient, Route, Simulate, simulate_in_chunk
 from art_snn.neurons import SpikingLayer, Visitor, visiting
 from art_snn.normalise import Normalise
 from art_snn.rate_training import logits_for_training
+
+logger = logging.getLogger(__name__)
 
 ROUTES = ("auto", "collapsed", "step-by-step")
 
@@ -49,6 +52,9 @@ class SpikingNetwork(nn.Module):
             raise TypeError(f"body must be a torch.nn.Module, got {type(body).__name__}.")
         if not any(isinstance(module, SpikingLayer) for module in body.modules()):
             raise ValueError("body has no spiking layer (art_snn.LIF, art_snn.IF): it is not a spiking network.")
+        learns = {type(m).__name__ for m in body.modules() if isinstance(m, SpikingLayer) and list(m.parameters())}
+        if learns:
+            logger.warning("No chain trains the parameters of spiking layers: those of %s stay as they are.", learns)
         if isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1:
             raise ValueError(f"time_steps must be an integer >= 1, got {time_steps!r}.")
         encoder = DirectEncoder() if encoder is None else encoder

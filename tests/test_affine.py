@@ -254,6 +254,7 @@ def test_an_attack_leaves_buffers_and_the_random_state_alone_also_in_evaluation(
     counts = Counts()
     network = nets.build(extra=counts)
     network.body.append(Call(lambda x: x + 0 * torch.rand(1, dtype=x.dtype)))
+    network.eval()
     before = torch.get_rng_state()
     for chain in (HART(), STBP()):
         nets.gradient(network, nets.image(1), chain)
