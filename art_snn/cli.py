@@ -196,7 +196,12 @@ def pair(context: click.Context, parameter: click.Parameter, value: str | None) 
 )
 @click.option("--root", default=None, help="Folder of a data set that is not embedded.")
 @click.option("--limit", type=int, default=None, help="At most so many training and test samples.  [default: all]")
-@click.option("--size", callback=pair, default=None, help="H,W of frames or images.  [default: the data set's own]")
+@click.option(
+    "--size",
+    callback=pair,
+    default=None,
+    help="H,W of frames or images.  [default: the data set's own; 32,32 of nmnist and event-digits]",
+)
 @click.option("--network", default="small_cnn", help="small_cnn, vgg11, resnet17, or vgg_dvs for event data.")
 @click.option("--width", type=float, default=1.0, help="Factor on the channels.")
 @click.option("--time-steps", type=int, default=8, help="Number of time steps T.")

@@ -75,6 +75,14 @@ def test_two_processes_learn_what_one_does(network, tmp_path):
             assert torch.allclose(value, other[name], rtol=1e-3, atol=1e-4), name
 
 
+def test_two_processes_learn_in_mixed_precision(tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = [*TINY, "--epochs", "1", "--limit", "200", "--mixed-precision", "--out", str(tmp_path)]
+    done = run(*launch, "-m", "art_snn.cli", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "test accuracy" in done.stdout
+
+
 def images(folder):
     """Five classes of noise of different brightness, as JPEG files."""
     from PIL import Image

@@ -324,6 +324,12 @@ def flat_packet(events: np.ndarray) -> bytes:
     return buffer + struct.pack("<I", len(events)) + events.astype(EVENT_RECORD).tobytes()
 
 
+def flip_a_bit(path: Path, byte: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[byte] ^= 1
+    path.write_bytes(content)
+
+
 def write_aedat4(path: Path, events: np.ndarray, per_packet: int = 100, kind: str = "EVTS") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     header = flat_header(kind)
@@ -392,13 +398,14 @@ def test_cifar10dvs_with_a_limit(dvs_root):
     [
         (lambda path: path.write_bytes(b""), "not a whole .aedat4 recording"),
         (lambda path: path.write_bytes(b"hello" * 100), "not a whole .aedat4 recording"),
+        (lambda path: flip_a_bit(path, 18), "not a whole .aedat4 recording"),
         (lambda path: path.write_bytes(path.read_bytes()[:-20]), "not a whole .aedat4 recording"),
         (lambda path: path.write_bytes(path.read_bytes()[:200]), "not a whole .aedat4 recording"),
         (lambda path: write_aedat4(path, dvs_events(0, 0)), "not a whole .aedat4 recording"),
         (lambda path: write_aedat4(path, dvs_events(9, 0)[:0], kind="TRIG"), "not a whole .aedat4 recording"),
         (lambda path: write_aedat4(path, random_events(9, side=346)), "outside 0 ... 127"),
     ],
-    ids=["empty", "foreign", "truncated", "half a header", "no packet", "no events", "other sensor"],
+    ids=["empty", "foreign", "damaged", "truncated", "half a header", "no packet", "no events", "other sensor"],
 )
 def test_a_bad_aedat4_is_named(dvs_root, damage, message):
     path = dvs_root / "CIFAR10DVS" / "cat" / "cifar10_cat_3.aedat4"

@@ -149,7 +149,8 @@ def test_chunks_of_the_batch_give_identical_results(network, seed, chain, route)
 def test_chunks_bound_how_many_samples_run_at_once():
     network, x = nets.build(time_steps=4), nets.image(0, batch=5)
     seen = []
-    network.body[0].register_forward_hook(lambda module, args, output: seen.append(len(output)))
+    forward = network.body[0].forward
+    network.body[0].forward = lambda x: seen.append(len(x)) or forward(x)
     network.memory_bound = 7 * network.footprint(network.frames(x))[0]  # two samples at a time
     seen.clear()
     with torch.no_grad():

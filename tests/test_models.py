@@ -64,6 +64,26 @@ def test_vgg_dvs_is_the_papers():
     assert isinstance(network.encoder, EventFrames) and network.time_steps == 10
 
 
+def outline(network: nn.Module) -> str:
+    """Channels of convolutions with batch norm and spikes, and P for a pool, in their order."""
+    kinds = {nn.Conv2d: "C", nn.BatchNorm2d: "B", LIF: "S", nn.AvgPool2d: "P", nn.Linear: "L"}
+    return "".join(kinds.get(type(module), "") for module in network.body)
+
+
+def test_layers_stand_in_the_papers_order():
+    c = "CBS"
+    assert outline(models.vgg11()) == f"{c}P{c}{c}P{c}{c}{c}P{c}{c}LSLSL"
+    assert outline(models.vgg_dvs()) == f"{c}{c}P{c}{c}P{c}{c}P{c}{c}PL"
+    for name in ("vgg11", "vgg_dvs", "resnet17"):
+        convolutions = layers(getattr(models, name)(), nn.Conv2d)
+        shortcuts = [conv for conv in convolutions if conv.kernel_size == (1, 1)]
+        assert len(shortcuts) == (2 if name == "resnet17" else 0)
+        assert {conv.kernel_size for conv in convolutions if conv not in shortcuts} == {(3, 3)}
+    residual = models.resnet17()
+    assert len(layers(residual, nn.BatchNorm2d)) == len(layers(residual, nn.Conv2d))
+    assert [type(module) for module in residual.body[-3:]] == [nn.Linear, nn.BatchNorm1d, nn.Linear]
+
+
 @pytest.mark.parametrize("name", SHAPES)
 class TestEveryNetwork:
     def test_gives_logits_and_collapses(self, name):
@@ -195,6 +215,10 @@ class TestConversion:
         with pytest.raises(ValueError, match="percentile"):
             models.convert(small("vgg11", spiking=False), inputs("vgg11").numpy(), time_steps=3, percentile=percentile)
 
+    def test_refuses_time_steps_out_of_range(self):
+        with pytest.raises(ValueError, match="time_steps must be an integer >= 1, got 0"):
+            models.convert(small("small_cnn", spiking=False), inputs("small_cnn").numpy(), time_steps=0)
+
     def test_a_rectifier_that_never_fires_is_named(self):
         ann = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
         nn.init.constant_(ann[0].bias, -100.0)
@@ -225,6 +249,45 @@ class TestFiles:
         with pytest.raises(ValueError, match="unknown architecture"):
             models.save_network(nn.Linear(2, 2), tmp_path / "kept")
         assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(
+        ("change", "what"),
+        [
+            (lambda network: setattr(network, "time_steps", 16), "time_steps"),
+            (lambda network: setattr(network, "encoder", PoissonEncoder()), "encoder"),
+            (lambda network: setattr(layers(network, LIF)[0], "decay", 0.5), "layers"),
+            (lambda network: network.double(), "dtype"),
+        ],
+    )
+    def test_a_network_that_was_changed_is_not_saved_as_another(self, change, what, tmp_path):
+        network = small("small_cnn")
+        change(network)
+        with pytest.raises(ValueError, match=f"changed after it was built: its architecture gives other {what} back"):
+            models.save_network(network, tmp_path / "network")
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda about: about["architecture"].update(name=["x"]),
+            lambda about: about["architecture"]["arguments"].update(width=10**7),
+            lambda about: about["architecture"].update(converted={"thresholds": [1.0] * 3, "time_steps": 0}),
+            lambda about: about.update(training=None),
+        ],
+    )
+    def test_a_description_that_cannot_be_built_is_damaged(self, change, tmp_path):
+        path = models.save_network(small("small_cnn", spiking=False), tmp_path / "network")
+        about = json.loads(path.read_text())
+        change(about)
+        path.write_text(json.dumps(about))
+        with pytest.raises(models.DamagedNetwork, match=r"network\.json"):
+            models.load_network(path)
+
+    @pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5000])
+    def test_json_beyond_pythons_limits_is_damaged(self, text, tmp_path):
+        (tmp_path / "network.json").write_text(text)
+        with pytest.raises(models.DamagedNetwork, match=r"network\.json"):
+            models.describe(tmp_path / "network")
 
     def damage(self, tmp_path, change):
         models.save_network(models.small_cnn(), tmp_path / "kept")

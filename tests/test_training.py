@@ -15,7 +15,7 @@ from art_snn import PyTorchSNNClassifier, datasets, models, neurons
 from art_snn.chains import HART, RGA, STBP
 from art_snn.training import MemoryNeeded, TrainSettings, bytes_per_sample, loop, memory, train
 from art_snn.training.checkpoint import DamagedCheckpoint
-from art_snn.training.data import Data, batches, load, moved
+from art_snn.training.data import AUGMENT, Data, batches, load, moved
 
 TINY = TrainSettings(epochs=2, limit=160, held_out=20, batch_size=32, width=0.25, time_steps=3, eps=0.1)
 
@@ -80,6 +80,8 @@ class TestSettings:
             ({"network": "vgg_dvs"}, "vgg_dvs is for event data"),
             ({"spiking": False, "training_chain": "hart"}, "belong to spiking"),
             ({"chain": "rga", "gamma": 1.0}, "gamma belongs"),
+            ({"spiking": False, "gamma": 1.0}, "gamma and encoder belong"),
+            ({"spiking": False, "encoder": "poisson"}, "gamma and encoder belong"),
         ],
     )
     def test_what_does_not_go_together_is_said(self, settings, message):
@@ -166,6 +168,11 @@ class TestAugmentation:
         assert out.shape == x.shape
         assert torch.equal(out, out[:, :1].expand_as(out))
 
+    def test_only_pictures_of_things_are_mirrored_and_nearly_all_are_shifted(self):
+        mirrored = {name for name, (_, flips) in AUGMENT.items() if flips}
+        assert mirrored == {"cifar10", "cifar100", "image-folder", "cifar10dvs"}
+        assert {name for name, (padding, _) in AUGMENT.items() if padding == 4} == mirrored | {"dvsgesture"}
+
     def test_digits_are_not_mirrored(self):
         settings = changed(data="event-digits", limit=60, held_out=20)
         data = load(settings)
@@ -208,10 +215,12 @@ class TestInterruption:
         assert result.history == history
         assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["network.json", "network.safetensors"]
 
-    def test_poisson_noise_goes_on_where_it_was(self, tmp_path):
-        settings = changed(encoder="poisson")
+    @pytest.mark.parametrize(("attack", "every"), [("none", 300.0), ("fgsm", 0.0), ("pgd", 0.0)])
+    def test_poisson_noise_goes_on_where_it_was(self, attack, every, tmp_path, monkeypatch):
+        settings = changed(encoder="poisson", attack=attack, steps=2)
 
         def stepped(step, loss):
+            monkeypatch.setattr(loop, "CHECKPOINT_EVERY", every)
             if step == 2 and (tmp_path / "cut" / "checkpoint.safetensors").exists():
                 raise Cut
 
@@ -233,6 +242,25 @@ class TestInterruption:
         self.cut(tmp_path)
         with pytest.raises(DamagedCheckpoint, match=r"seed: 0, now 1"):
             train(changed(seed=1), tmp_path)
+
+    def test_data_may_move(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(loop, "load", lambda settings, verbose: load(TINY))
+        self.cut(tmp_path, changed(data="cifar10", root="here"))
+        assert train(changed(data="cifar10", root="there"), tmp_path).history[-1].epoch == 2
+        assert train(changed(data="cifar10", root="elsewhere"), tmp_path).history[-1].epoch == 2
+
+    def test_what_a_killed_run_was_writing_is_cleared_away(self, tmp_path):
+        (tmp_path / ".checkpoint.safetensors.0.part.safetensors").write_bytes(b"half")
+        train(TINY, tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["network.json", "network.safetensors"]
+
+    def test_a_description_without_a_history_is_named(self, tmp_path):
+        path = train(TINY, tmp_path).path
+        about = json.loads(path.read_text())
+        del about["training"]["history"]
+        path.write_text(json.dumps(about))
+        with pytest.raises(models.DamagedNetwork, match=r"network\.json does not say how it was trained"):
+            train(TINY, tmp_path)
 
     def test_a_damaged_checkpoint_is_named(self, tmp_path):
         path = self.cut(tmp_path)
@@ -354,6 +382,22 @@ class TestTraining:
         assert nn.functional.cosine_similarity(*gradients, dim=0) > 0.95
         assert not torch.equal(*gradients)
 
+    @pytest.mark.parametrize("data", ["event-digits"])
+    def test_the_sensors_size_suits_the_networks_unless_one_is_given(self, data):
+        assert load(changed(data=data, limit=20, held_out=10, batch_size=2)).input_shape == (3, 2, 32, 32)
+
+    def test_the_learning_rate_falls_epoch_by_epoch(self, tmp_path, monkeypatch):
+        rates, step = [], torch.optim.SGD.step
+
+        def noted(self, *args, **kwargs):
+            rates.append([group["lr"] for group in self.param_groups])
+            return step(self, *args, **kwargs)
+
+        monkeypatch.setattr(torch.optim.SGD, "step", noted)
+        train(changed(epochs=3), tmp_path)
+        expected = [loop.learning_rate(changed(epochs=3), epoch) for epoch in range(3) for _ in range(4)]
+        assert [rate for (rate,) in rates] == pytest.approx(expected) and expected[0] > expected[-1]
+
     def test_a_loss_that_explodes_is_said(self, tmp_path):
         with pytest.raises(ValueError, match="loss is not finite in epoch 1: learning_rate"):
             train(changed(learning_rate=1e30), tmp_path)
@@ -392,6 +436,14 @@ class TestMemory:
         before = {name: value.clone() for name, value in network.state_dict().items()}
         bytes_per_sample(network, torch.rand(2, 3, 32, 32), torch.zeros(2, dtype=torch.long))
         assert same(before, network.state_dict())
+
+    def test_a_batch_that_runs_out_of_memory_is_said(self, tmp_path, monkeypatch):
+        def run_out(*args):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+        monkeypatch.setattr(loop._Run, "_learn", run_out)
+        with pytest.raises(MemoryNeeded, match="a batch of 32 does not fit into memory: try batch_size 16"):
+            train(TINY, tmp_path)
 
     def test_a_batch_that_does_not_fit_is_refused_with_one_that_does(self, tmp_path, monkeypatch):
         class Little:

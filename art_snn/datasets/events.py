@@ -276,7 +276,9 @@ def _read_aedat4(file: Path) -> np.ndarray:
     optional("aedat", "events")  # tonic needs it for this format alone, and does not install it
     try:
         found = optional("tonic.io", "events").read_aedat4(str(file))
-    except Exception as error:  # tonic raises a bare Exception for a file without a stream of events
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a bare Exception from tonic without a stream of events; a panic from aedat's Rust
         raise ValueError(f"not a whole .aedat4 recording of events ({error})") from error
     t, x, y, polarity = (found[name] for name in found.dtype.names)
     return _structured(x, y, t, polarity)

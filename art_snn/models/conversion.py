@@ -61,6 +61,8 @@ def convert(
     """
     if not 0 < percentile <= 100:
         raise ValueError(f"percentile must be in (0, 100], got {percentile!r}.")
+    if isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1:
+        raise ValueError(f"time_steps must be an integer >= 1, got {time_steps!r}.")
     network = with_spikes(ann, thresholds(ann, x, percentile), time_steps, encoder)
     # A collapse over time is refused where anything but the neurons is not affine: just what conversion needs to know.
     network.gradient_route = "collapsed"

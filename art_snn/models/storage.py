@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def save_network(network: nn.Module, path: str | Path, *, training: dict[str, An
     :param path: Where to, without a suffix; the folder is made.
     :param training: Anything worth keeping beside it that JSON can hold: settings, accuracy, seeds.
     :return: The path of the JSON file.
-    :raises ValueError: If the network's architecture is not one of this package's.
+    :raises ValueError: If the network's architecture is not one of this package's, or the network was changed after it
+        was built, so that its architecture would not give it back.
     :raises OSError: If it cannot be written.
     """
     architecture = getattr(network, "architecture", None)
@@ -53,6 +55,7 @@ def save_network(network: nn.Module, path: str | Path, *, training: dict[str, An
             f"{type(network).__name__} of unknown architecture: keep its state_dict with safetensors instead."
         )
     path = Path(path)
+    _check_unchanged(network, architecture)
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = save({name: value.contiguous().cpu() for name, value in network.state_dict().items()})
     description = {
@@ -102,10 +105,11 @@ def describe(path: str | Path) -> dict[str, Any]:
     file = _file(_stem(path), ".json")
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedNetwork(f"{file} is no JSON file: {error}") from None
-    if not isinstance(description, dict) or not isinstance(description.get("architecture"), dict):
-        raise DamagedNetwork(f"{file} does not describe a network: it has no object 'architecture'.")
+    for name in ("architecture", "training"):
+        if not isinstance(description, dict) or not isinstance(description.get(name), dict):
+            raise DamagedNetwork(f"{file} does not describe a network: it has no object {name!r}.")
     return description
 
 
@@ -121,7 +125,7 @@ def _file(path: Path, suffix: str) -> Path:
 def _built(description: dict[str, Any], file: Path) -> Any:
     architecture = description["architecture"]
     name = architecture.get("name")
-    if name not in BUILDERS:
+    if not isinstance(name, str) or name not in BUILDERS:
         raise DamagedNetwork(f"{file} names the architecture {name!r}, expected one of {', '.join(BUILDERS)}.")
     try:
         arguments = dict(architecture["arguments"])
@@ -132,8 +136,28 @@ def _built(description: dict[str, Any], file: Path) -> Any:
         if converted:
             return with_spikes(network, converted["thresholds"], converted["time_steps"], encoder)
         return network
-    except (KeyError, TypeError, ValueError, StopIteration) as error:
+    except Exception as error:  # a wrong number may be wrong anywhere
         raise DamagedNetwork(f"{file} does not describe a network of this version: {error!r}") from None
+
+
+def _check_unchanged(network: nn.Module, architecture: dict[str, Any]) -> None:
+    """
+    :raises ValueError: If what is written would give another network back.
+    """
+    try:
+        written = json.loads(json.dumps(_written(architecture)))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"network has an argument that JSON cannot hold: {error}.") from None
+    with torch.random.fork_rng(devices=[]):
+        twin = _built({"architecture": written}, Path("the network"))
+    for what, of in (
+        ("layers", lambda n: re.sub(r"\b_?(Sync)?BatchNorm(\dd)?\b", "BatchNorm", repr(getattr(n, "body", n)))),
+        ("time_steps", lambda n: getattr(n, "time_steps", None)),
+        ("encoder", lambda n: type(getattr(n, "encoder", None))),
+        ("dtype", lambda n: next(n.parameters()).dtype),
+    ):
+        if of(network) != of(twin):
+            raise ValueError(f"network was changed after it was built: its architecture gives other {what} back.")
 
 
 def _written(architecture: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from art_snn.encoders import PoissonEncoder
 from art_snn.files import replacing
 
 
@@ -57,7 +56,7 @@ def write(
         momentum = optimizer.state[parameter].get("momentum_buffer")
         if momentum is not None:
             tensors[f"momentum.{index}"] = momentum.contiguous()
-    about = {"settings": settings, "state": asdict(state), "draws": _draws(network)}
+    about = {"settings": settings, "state": asdict(state)}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"about": json.dumps(about)})
 
@@ -94,9 +93,6 @@ def read(path: Path, settings: dict[str, Any], network: nn.Module, optimizer: to
         momentum = tensors.get(f"momentum.{index}")
         if momentum is not None:
             optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
-    encoder = getattr(network, "encoder", None)
-    if isinstance(encoder, PoissonEncoder):
-        encoder.draws = about["draws"]
     return state
 
 
@@ -106,10 +102,5 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     :param now: Others.
     :return: What differs, in words; empty if nothing does.
     """
-    names = sorted(set(before) | set(now))
+    names = sorted((set(before) | set(now)) - {"root"})  # data may have moved
     return ", ".join(f"{n}: {before.get(n)!r}, now {now.get(n)!r}" for n in names if before.get(n) != now.get(n))
-
-
-def _draws(network: nn.Module) -> int | None:
-    encoder = getattr(network, "encoder", None)
-    return encoder.draws if isinstance(encoder, PoissonEncoder) else None

@@ -62,8 +62,9 @@ def load(settings: TrainSettings, *, verbose: bool = False) -> Data:
     options: dict[str, Any] = {"limit": settings.limit, "seed": settings.data_seed}
     if settings.data in EVENTS:
         options["time_steps"] = settings.time_steps
-    if settings.size is not None:
-        options["size"] = settings.size
+    size = settings.size or ((32, 32) if settings.data in ("event-digits", "nmnist") else None)
+    if size is not None:  # the sensor's 34 pixels cannot be halved as often as the networks do
+        options["size"] = size
     if settings.data in (*EVENTS, "image-folder") and settings.data not in EMBEDDED:
         options["verbose"] = verbose
     loader = getattr(datasets, settings.data.replace("-", "_"))

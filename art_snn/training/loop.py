@@ -35,6 +35,8 @@ from art_snn.training.settings import EVENTS, TrainSettings
 #: Seconds between checkpoints inside an epoch.
 CHECKPOINT_EVERY = 300.0
 EVALUATION_BATCH = 100
+#: Draws of Poisson noise set aside for a step: more than any attack takes.
+DRAWS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,13 @@ class _Run:
             finished(Epoch(**entry))
         while self.state.epoch < self.settings.epochs:
             started(self.state.epoch + 1, steps)
-            self._learn(stepped)
+            try:
+                self._learn(stepped)
+            except torch.OutOfMemoryError:
+                batch = self.settings.batch_size
+                raise memory.MemoryNeeded(
+                    f"a batch of {batch} does not fit into memory: try batch_size {max(2, batch // 2)}."
+                ) from None
             if self.own.leads:
                 finished(self._close_epoch())
             else:
@@ -164,6 +172,7 @@ class _Run:
         )
         before, written = time.monotonic() - state.seconds, time.monotonic()
         for x, y in part:
+            self._noise_of(state.epoch, state.step)
             if settings.attack != "none":
                 x = torch.from_numpy(self.attack.generate(x.numpy(), y.numpy()))
             self.network.train()
@@ -192,6 +201,7 @@ class _Run:
     def _close_epoch(self) -> Epoch:
         state = self.state
         x, y = self.data.held_out
+        self._noise_of(state.epoch, state.step)
         epoch = Epoch(
             state.epoch + 1,
             state.loss / state.seen,
@@ -211,6 +221,7 @@ class _Run:
 
     def _finish(self) -> TrainResult:
         if self.own.leads:
+            self._noise_of(self.settings.epochs, 0)
             x, y = (part[: len(self.data.held_out[0])] for part in self.data.test)
             training = {
                 "settings": self.plain,
@@ -221,7 +232,8 @@ class _Run:
                 "bytes_per_sample": self.bytes_per_sample,
             }
             models.save_network(self.network.eval(), self.folder / "network", training=training)
-            self.path.unlink(missing_ok=True)
+            for left in (self.path, *self.folder.glob(".*.part*")):  # a killed run leaves what it was writing
+                left.unlink(missing_ok=True)
             if self.writer is not None:
                 self.writer.close()
         if self.own.number > 1:
@@ -229,6 +241,12 @@ class _Run:
         done = _done(self.settings, self.folder)
         assert done is not None
         return done
+
+    def _noise_of(self, epoch: int, step: int) -> None:
+        """Draw Poisson noise that follows from seed, epoch and step, like order and crops."""
+        if isinstance(encoder := getattr(self.network, "encoder", None), PoissonEncoder):
+            steps = len(self.data.learned[0]) // self.settings.batch_size
+            encoder.draws = (epoch * (steps + 1) + step) * DRAWS
 
     def _write(self) -> None:
         checkpoint.write(self.path, self.plain, self.state, self.network, self.optimizer)
@@ -406,7 +424,7 @@ def firing_rates(classifier: PyTorchClassifier, x: np.ndarray) -> dict[str, floa
 
 def _done(settings: TrainSettings, folder: Path) -> TrainResult | None:
     """The network that a finished run left in the folder."""
-    if not (folder / "network.json").exists():
+    if not all((folder / f"network.{kind}").exists() for kind in ("json", "safetensors")):
         return None
     training = models.describe(folder / "network")["training"]
     differing = checkpoint.differences(training.get("settings", {}), plain_settings(settings))
@@ -414,10 +432,11 @@ def _done(settings: TrainSettings, folder: Path) -> TrainResult | None:
         raise ValueError(
             f"{folder / 'network.json'} was trained with other settings ({differing}): give another folder."
         )
-    return TrainResult(
-        folder / "network.json",
-        [Epoch(**entry) for entry in training["history"]],
-        training["accuracy"],
-        training["robust"],
-        training["firing_rates"],
-    )
+    try:
+        history = [Epoch(**entry) for entry in training["history"]]
+        figures = (training["accuracy"], training["robust"], training["firing_rates"])
+    except (KeyError, TypeError) as error:
+        raise models.DamagedNetwork(
+            f"{folder / 'network.json'} does not say how it was trained ({error!r}); give another folder."
+        ) from None
+    return TrainResult(folder / "network.json", history, *figures)

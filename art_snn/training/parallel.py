@@ -77,13 +77,14 @@ class _SyncBatchNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
+        given, x = x.dtype, x.to(self.running_mean.dtype)  # under autocast the input is in half precision
         dims = [dim for dim in range(x.dim()) if dim != 1]
         mean = _mean(x.mean(dims))
         centred = x - _channels(mean, x)
         variance = _mean(centred.square().mean(dims))
         self._note(mean, variance, x.numel() // x.shape[1] * dist.get_world_size())
         scale = torch.rsqrt(variance + self.eps) * self.weight
-        return centred * _channels(scale, x) + _channels(self.bias, x)
+        return (centred * _channels(scale, x) + _channels(self.bias, x)).to(given)
 
     @torch.no_grad()
     def _note(self, mean: Tensor, variance: Tensor, count: int) -> None:

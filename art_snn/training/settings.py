@@ -23,7 +23,8 @@ class TrainSettings:
     :param data: One of :data:`DATA`.
     :param root: Folder of the data set, where it is not embedded.
     :param limit: At most so many training and so many test samples; None is all.
-    :param size: Height and width of the frames or images; None is the data set's own.
+    :param size: Height and width of the frames or images; None is the data set's own, 32 x 32 of N-MNIST and the event
+        digits.
     :param network: One of :data:`NETWORKS`.
     :param width: Factor on the channels (of `small_cnn`: channels of its first convolution, 16 at 1.0).
     :param time_steps: Number of time steps T.
@@ -143,6 +144,8 @@ class TrainSettings:
             raise ValueError(f"network vgg_dvs is for event data ({', '.join(EVENTS)}), data is {self.data!r}.")
         if not self.spiking and ((self.attack != "none" and self.chain != "hart") or self.training_chain != "stbp"):
             raise ValueError("chain and training_chain belong to spiking networks; with spiking=False there is none.")
+        if not self.spiking and (self.gamma is not None or self.encoder != "direct"):
+            raise ValueError("gamma and encoder belong to spiking networks; with spiking=False there are none.")
         if self.gamma is not None and self.chain not in ("hart", "stbp"):
             raise ValueError(f"gamma belongs to the chains hart and stbp, chain is {self.chain!r}.")
 
