@@ -300,8 +300,16 @@ CASES: dict[str, Case] = {
     ),
     "Wasserstein": Case(
         gradient=True,
-        arguments={"max_iter": 2, "conjugate_sinkhorn_max_iter": 20, "projected_sinkhorn_max_iter": 20},
+        arguments={
+            "max_iter": 2,
+            "conjugate_sinkhorn_max_iter": 20,
+            "projected_sinkhorn_max_iter": 20,
+            "eps": 0.5,
+            "eps_step": 0.3,
+            "regularization": 1000,
+        },
         samples=2,
+        note="ART's `regularization` of 3000 can overflow: give 1000",
     ),
     "ZooAttack": Case(
         arguments={
