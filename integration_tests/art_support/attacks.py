@@ -301,15 +301,15 @@ CASES: dict[str, Case] = {
     "Wasserstein": Case(
         gradient=True,
         arguments={
-            "max_iter": 2,
+            "max_iter": 3,
             "conjugate_sinkhorn_max_iter": 20,
             "projected_sinkhorn_max_iter": 20,
-            "eps": 0.5,
-            "eps_step": 0.3,
-            "regularization": 1000,
+            "eps": 1.0,
+            "eps_step": 1.0,
+            "regularization": 300,
         },
         samples=2,
-        note="ART's `regularization` of 3000 can overflow: give 1000",
+        note="ART's `regularization` of 3000 can overflow: give 300",
     ),
     "ZooAttack": Case(
         arguments={

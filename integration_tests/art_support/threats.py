@@ -119,7 +119,7 @@ def attribute_by_membership(kind: str) -> None:
 
 def face(estimator) -> np.ndarray:
     seeded()
-    attack = model_inversion.MIFace(estimator, max_iter=20, threshold=1.0, learning_rate=0.5, verbose=False)
+    attack = model_inversion.MIFace(estimator, max_iter=50, threshold=1.0, learning_rate=0.1, verbose=False)
     start = np.full((2, 1, 8, 8), 0.3, np.float32)
     found = attack.infer(start, np.stack([ONE, TWO]))
     gain = estimator.predict(found)[[0, 1], [1, 2]] - estimator.predict(start)[[0, 1], [1, 2]]
