@@ -77,7 +77,7 @@ class _SyncBatchNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        given, x = x.dtype, x.to(self.running_mean.dtype)  # under autocast the input is in half precision
+        given, x = x.dtype, x.to(self.weight.dtype)  # under autocast the input is in half precision
         dims = [dim for dim in range(x.dim()) if dim != 1]
         mean = _mean(x.mean(dims))
         centred = x - _channels(mean, x)
