@@ -234,9 +234,10 @@ def pair(context: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option("--seed", type=int, default=0, help="Seed of weights and order.")
 @click.option("--data-seed", type=int, default=0, help="Seed of the data set's split and of the held-out part.")
 @click.option("--device", default="cpu", help="cpu or gpu.")
+@click.option("--download", is_flag=True, help="Download the data set to --root if it is not there.")
 @click.option("--tensorboard", is_flag=True, help="Write figures for TensorBoard to the output folder.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for checkpoint and network.")
-def train(out: Path, tensorboard: bool, **options: Any) -> None:
+def train(out: Path, tensorboard: bool, download: bool, **options: Any) -> None:
     """Train a spiking network, plain or adversarially.
 
     Kill it at any moment and give the same command again: it goes on, to the same final weights. Under torchrun the
@@ -248,10 +249,10 @@ def train(out: Path, tensorboard: bool, **options: Any) -> None:
 
         settings = _checked(TrainSettings, options)
         _need(settings.device)
-        _run_training(settings, writable(out), tensorboard)
+        _run_training(settings, writable(out), tensorboard=tensorboard, download=download)
 
 
-def _run_training(settings: Any, out: Path, tensorboard: bool) -> None:
+def _run_training(settings: Any, out: Path, **options: bool) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -287,7 +288,7 @@ def _run_training(settings: Any, out: Path, tensorboard: bool) -> None:
                 soft_wrap=True,
             )
 
-        result = run(settings, out, started=started, stepped=stepped, finished=finished, tensorboard=tensorboard)
+        result = run(settings, out, started=started, stepped=stepped, finished=finished, **options)
     attack = "PGD" if settings.attack == "pgd" else "FGSM"
     console.print(
         f"test accuracy {result.accuracy:.1%}; under {attack}, ε = {settings.eps:.4g}, {result.robust:.1%} of "

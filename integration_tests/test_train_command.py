@@ -107,6 +107,7 @@ def images(folder):
         (["--data", "nmnist", "--root", "nowhere", "--network", "vgg_dvs"], "nowhere"),
         (["--size", "12"], "expected H,W"),
         (["--held-out", "1430"], "held_out"),
+        (["--download"], "download belongs to data sets with an archive"),
         (["--device", "gpu"], "finds no GPU"),
     ],
 )

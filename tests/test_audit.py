@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from art_snn import models
+from art_snn import datasets, models
 from art_snn.audit import AuditSettings, kept, protocol, report, run_audit
 from art_snn.audit.metrics import SuccessRate, success_rate
 from art_snn.audit.settings import CHAINS, GAMMAS, HELD_OUT
@@ -26,11 +26,18 @@ TINY = AuditSettings(
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """Two networks that `art-snn train` would write, and one without spikes."""
+    """Networks that `art-snn train` would write, two of them without spikes."""
     from art_snn.training import TrainSettings, train
 
     folder = tmp_path_factory.mktemp("networks")
-    for name, changes in {"a": {}, "b": {"seed": 1}, "c": {"decay": 0.5}, "ann": {"spiking": False}}.items():
+    ann = {"spiking": False}
+    for name, changes in {
+        "a": {},
+        "b": {"seed": 1},
+        "c": {"decay": 0.5},
+        "ann": ann,
+        "ann-b": ann | {"seed": 1},
+    }.items():
         settings = TrainSettings(**{"epochs": 4, "width": 0.5, "time_steps": 3, **changes})
         train(settings, folder / name)
     return {path.parent.name: str(path) for path in folder.glob("*/network.json")}
@@ -55,6 +62,22 @@ class TestGivenNetworks:
         results = [run_audit(self.audit(pair, seed=seed, chains=("rga",)), tmp_path) for seed in (0, 0, 1)]
         images = [result.examples["clean"] for result in results]
         assert np.array_equal(images[0], images[1]) and not np.array_equal(images[0], images[2])
+
+    def test_may_be_converted(self, pair, tmp_path):
+        (x, _), _, _, _ = datasets.digits()
+        paths = {}
+        for name, time_steps in (("ann", 4), ("ann-b", 4), ("ann-b", 5)):
+            network = models.convert(models.load_network(pair[name]), x[:100], time_steps=time_steps)
+            training = models.describe(pair[name])["training"]
+            paths[name, time_steps] = str(
+                models.save_network(network, tmp_path / f"{name}-{time_steps}", training=training)
+            )
+        audit = self.audit(pair, target=paths["ann", 4], second=paths["ann-b", 4])
+        result = run_audit(audit, tmp_path / "out")
+        assert result.description == "converted small_cnn (width 0.5) on digits, T = 4, λ = 1, soft reset, seed 0"
+        assert result.accuracy[0] > 50 and result.rate("pgd", "WBA", "hart", 0.2).rate.fooled > 0
+        with pytest.raises(ValueError, match="they differ in seed, time_steps"):
+            run_audit(self.audit(pair, target=paths["ann", 4], second=paths["ann-b", 5]), tmp_path)
 
     @pytest.mark.parametrize(
         ("changes", "message"),

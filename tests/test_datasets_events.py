@@ -464,6 +464,12 @@ def test_a_download_is_left_to_tonic_which_downloads_nothing_that_is_complete(ge
     assert x_train.shape == (121, 10, 2, 8, 8) and y_train.sum(axis=0).tolist() == [11.0] * 11
 
 
+def test_a_download_that_fails_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("tonic.datasets.CIFAR10DVS.url", "http://127.0.0.1:1/CIFAR10DVS.zip")
+    with pytest.raises(OSError, match=f"CIFAR10-DVS could not be downloaded to {tmp_path}: .*refused"):
+        datasets.cifar10dvs(tmp_path, download=True)
+
+
 @pytest.mark.parametrize(
     "content",
     [None, np.zeros((4, 3)), np.zeros((0, 4)), np.full((3, 4), np.nan), np.full((3, 4), 200), np.array(["a", "b"])],

@@ -115,6 +115,12 @@ def test_a_missing_cifar_says_what_to_download_and_where_to(loader, archive, tmp
     assert "download=True" in str(caught.value)
 
 
+def test_a_download_that_fails_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("torchvision.datasets.CIFAR100.url", "http://127.0.0.1:1/cifar-100-python.tar.gz")
+    with pytest.raises(OSError, match=f"CIFAR100 could not be downloaded to {tmp_path}: .*refused"):
+        datasets.cifar100(tmp_path, download=True)
+
+
 def test_a_missing_batch_is_named(tmp_path):
     write_cifar10(tmp_path)
     (tmp_path / "cifar-10-batches-py" / "data_batch_3").unlink()

@@ -141,6 +141,15 @@ class TestInputNormalisation:
             small("vgg11", **wrong)
 
 
+class Always(nn.Linear):
+    """Maps 4 numbers to 4 times the given one."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(4, 4)
+        nn.init.zeros_(self.weight)
+        nn.init.constant_(self.bias, value)
+
+
 class TestConversion:
     @given(
         threshold=st.floats(0.1, 10.0),
@@ -203,6 +212,7 @@ class TestConversion:
         [
             (nn.Sequential(nn.Linear(4, 2)), "no torch.nn.ReLU"),
             (nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Sigmoid(), nn.Linear(4, 2)), "sigmoid is not known"),
+            (nn.Sequential(Always(-1.0), nn.ReLU(), nn.Sigmoid(), nn.Linear(4, 2)), "sigmoid is not known"),
             (nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Softplus(), nn.ReLU(), nn.Linear(4, 2)), "softplus"),
         ],
     )
@@ -219,9 +229,18 @@ class TestConversion:
         with pytest.raises(ValueError, match="time_steps must be an integer >= 1, got 0"):
             models.convert(small("small_cnn", spiking=False), inputs("small_cnn").numpy(), time_steps=0)
 
+    def test_a_rectifier_in_two_places_becomes_one_layer_with_the_greater_threshold(self):
+        relu = nn.ReLU()
+        network = models.convert(
+            nn.Sequential(Always(1.0), relu, Always(3.0), relu, Always(2.0), relu),
+            np.ones((2, 4), np.float32),
+            time_steps=6,
+        )
+        assert not layers(network, nn.ReLU) and [layer.threshold for layer in layers(network, IF)] == [3.0]
+        torch.testing.assert_close(network(torch.ones(1, 4)), torch.full((1, 4), 2.0))
+
     def test_a_rectifier_that_never_fires_is_named(self):
-        ann = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
-        nn.init.constant_(ann[0].bias, -100.0)
+        ann = nn.Sequential(Always(-1.0), nn.ReLU(), nn.Linear(4, 2))
         with pytest.raises(ValueError, match=r"modules \[0\]"):
             models.convert(ann, np.ones((2, 4), np.float32), time_steps=4)
 

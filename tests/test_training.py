@@ -244,7 +244,7 @@ class TestInterruption:
             train(changed(seed=1), tmp_path)
 
     def test_data_may_move(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(loop, "load", lambda settings, verbose: load(TINY))
+        monkeypatch.setattr(loop, "load", lambda settings, **options: load(TINY))
         self.cut(tmp_path, changed(data="cifar10", root="here"))
         assert train(changed(data="cifar10", root="there"), tmp_path).history[-1].epoch == 2
         assert train(changed(data="cifar10", root="elsewhere"), tmp_path).history[-1].epoch == 2

@@ -83,12 +83,13 @@ def run_audit(
 
     :param settings: What to run.
     :param folder: Where trained networks are kept and, until the audit is complete, the attacks that are finished; it
-        exists.
+        is made.
     :param start: Called with a name and a number of steps when a stage begins.
     :param advance: Called after each step of a stage.
     :return: What was found.
     :raises ValueError: If kept or given networks cannot be used, or settings do not fit their data.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     if settings.target is None:
         start("training", 2 * settings.epochs)
         subjects = embedded(settings, folder, advance)

@@ -109,22 +109,27 @@ def given(settings: AuditSettings) -> Subjects:
     attacked = Samples(x[chosen], classes[labels[chosen]])
     target, second = (_classifier(path, data, settings.device) for path in (settings.target, settings.second))
     trained_by = f"{recipe['attack'].upper()}-trained " if recipe["attack"] != "none" else ""
+    converted = "" if recipe["spiking"] else "converted "
     return Subjects(
         target,
         second,
         held_out,
         attacked,
-        f"{trained_by}{recipe['network']} (width {recipe['width']:g}) on {recipe['data']}, T = {recipe['time_steps']}, "
-        f"λ = {recipe['decay']:g}, {recipe['reset']} reset, seed {recipe['seed']}",
+        f"{trained_by}{converted}{recipe['network']} (width {recipe['width']:g}) on {recipe['data']}, "
+        f"T = {recipe['time_steps']}, λ = {recipe['decay']:g}, {recipe['reset']} reset, seed {recipe['seed']}",
         {"data": recipe["data_seed"], "order": settings.seed, "target": recipe["seed"], "second": recipes[1]["seed"]},
         (False, False),
     )
 
 
 def _recipe(path: str) -> dict[str, Any]:
-    recipe = models.describe(Path(path))["training"].get("settings")
+    description = models.describe(Path(path))
+    recipe = description["training"].get("settings")
     if recipe is None:
         raise ValueError(f"{path} was not written by art-snn train: it does not say what data it was trained on.")
+    converted = description["architecture"].get("converted")
+    if converted:  # a network that was trained without spikes: its neurons are conversion's
+        recipe = recipe | {"time_steps": converted["time_steps"], "decay": 1.0, "reset": "soft"}
     return recipe
 
 

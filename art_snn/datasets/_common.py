@@ -11,7 +11,8 @@ import importlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,21 @@ from tqdm.auto import tqdm
 PathLike = str | os.PathLike[str]
 Split = tuple[np.ndarray, np.ndarray]
 Dataset = tuple[Split, Split, float, float]
+
+
+@contextmanager
+def downloading(name: str, root: PathLike) -> Iterator[None]:
+    """
+    A data set's own download, whose errors name neither the data set nor where it was to go.
+
+    :param name: The data set.
+    :param root: Where to.
+    :raises OSError: If it fails.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise OSError(f"{name} could not be downloaded to {root}: {error}") from error
 
 
 def choose(labels: np.ndarray, limit: int | None, seed: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from art_snn.datasets._common import Dataset, PathLike, choose, one_hot, optional, split, visible
+from art_snn.datasets._common import Dataset, PathLike, choose, downloading, one_hot, optional, split, visible
 from art_snn.datasets.frames import Bins, Framing, framed_dataset
 
 logger = logging.getLogger(__name__)
@@ -69,8 +69,9 @@ def nmnist(
     """
     framing = Framing("nmnist", _read_bin, (34, 34), time_steps, size, bins, cache_dir, verbose)
     if download:
-        for train in (True, False):
-            optional("tonic.datasets", "events").NMNIST(save_to=str(root), train=train)
+        with downloading("N-MNIST", root):
+            for train in (True, False):
+                optional("tonic.datasets", "events").NMNIST(save_to=str(root), train=train)
     folder = _find(
         Path(root),
         "NMNIST",
@@ -129,7 +130,8 @@ def cifar10dvs(
     """
     framing = Framing("cifar10dvs", _read_aedat4, (128, 128), time_steps, size, bins, cache_dir, verbose)
     if download:
-        optional("tonic.datasets", "events").CIFAR10DVS(save_to=str(root))
+        with downloading("CIFAR10-DVS", root):
+            optional("tonic.datasets", "events").CIFAR10DVS(save_to=str(root))
     folder = _find(
         Path(root),
         "CIFAR10DVS",
@@ -189,8 +191,9 @@ def dvsgesture(
     """
     framing = Framing("dvsgesture", _read_npy, (128, 128), time_steps, size, bins, cache_dir, verbose)
     if download:
-        for train in (True, False):
-            optional("tonic.datasets", "events").DVSGesture(save_to=str(root), train=train)
+        with downloading("DVS128 Gesture", root):
+            for train in (True, False):
+                optional("tonic.datasets", "events").DVSGesture(save_to=str(root), train=train)
     names = ("ibmGestureTrain", "ibmGestureTest")
     folder = _find(
         Path(root),
@@ -215,7 +218,7 @@ def _find(root: Path, name: str, parts: Sequence[str], advice: str) -> Path:
             return folder
     raise FileNotFoundError(
         f"{root / name}: expected the folders {', '.join(parts)}, found none of them. {advice} in {root / name}, or "
-        "pass download=True"
+        "pass download=True (art-snn train --download)"
     )
 
 

@@ -14,6 +14,7 @@ from art_snn.datasets._common import (
     cached,
     check_size,
     choose,
+    downloading,
     one_hot,
     optional,
     split,
@@ -90,7 +91,8 @@ def _cifar(
 ) -> Dataset:
     """Either CIFAR, by its torchvision class."""
     if download:
-        source(root, download=True)
+        with downloading(source.__name__, root):
+            source(root, download=True)
     folder = Path(root, source.base_folder)
     meta = (source.meta["filename"], source.meta["md5"])
     for name, md5 in (meta, *source.train_list, *source.test_list):
@@ -112,7 +114,7 @@ def _check_cifar_file(source: Any, path: Path, md5: str | None) -> None:
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing. Download {source.url} (from {CIFAR_PAGE}) and unpack it in {path.parent.parent}, "
-            "or pass download=True"
+            "or pass download=True (art-snn train --download)"
         )
     if not check_integrity(str(path), md5):
         raise ValueError(

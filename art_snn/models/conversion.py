@@ -63,30 +63,33 @@ def convert(
         raise ValueError(f"percentile must be in (0, 100], got {percentile!r}.")
     if isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1:
         raise ValueError(f"time_steps must be an integer >= 1, got {time_steps!r}.")
-    network = with_spikes(ann, thresholds(ann, x, percentile), time_steps, encoder)
-    # A collapse over time is refused where anything but the neurons is not affine: just what conversion needs to know.
+    rectifiers = [module for module in ann.modules() if isinstance(module, nn.ReLU)]
+    if not rectifiers:
+        raise ValueError("ann has no torch.nn.ReLU module that could become a spiking layer.")
+    _check_affine(with_spikes(ann, [1.0] * len(rectifiers), time_steps, encoder), x[:1])
+    return with_spikes(ann, thresholds(ann, rectifiers, x, percentile), time_steps, encoder)
+
+
+def _check_affine(network: SpikingNetwork, x: np.ndarray) -> None:
+    """A collapse over time is refused where anything but the neurons is not affine: just what conversion must know."""
     network.gradient_route = "collapsed"
-    sample = torch.as_tensor(x[:1], dtype=network.dtype, device=next(network.parameters()).device)
+    sample = torch.as_tensor(x, dtype=network.dtype, device=next(network.parameters()).device)
     try:
         network(sample.requires_grad_()).sum().backward()
     except ValueError as error:
         raise ValueError(f"ann must be affine but for its torch.nn.ReLU modules: {error}") from None
-    network.gradient_route = "auto"
-    return network
 
 
-def thresholds(ann: nn.Module, x: np.ndarray, percentile: float) -> list[float]:
+def thresholds(ann: nn.Module, rectifiers: list[nn.ReLU], x: np.ndarray, percentile: float) -> list[float]:
     """
     :param ann: The network.
+    :param rectifiers: Its `torch.nn.ReLU` modules.
     :param x: Inputs `(N, *input_shape)`.
     :param percentile: In (0, 100].
-    :return: A threshold for each `torch.nn.ReLU`, in the order of its modules: the percentile of its inputs, of the
-        batch where it is greatest.
-    :raises ValueError: If there is no rectifier, or one of them never gets a positive input.
+    :return: A threshold for each rectifier: the percentile of its inputs, of the batch and the call where it is
+        greatest.
+    :raises ValueError: If one of them never gets a positive input.
     """
-    rectifiers = [module for module in ann.modules() if isinstance(module, nn.ReLU)]
-    if not rectifiers:
-        raise ValueError("ann has no torch.nn.ReLU module that could become a spiking layer.")
     seen = dict.fromkeys(rectifiers, 0.0)
 
     def see(module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -126,7 +129,7 @@ def with_spikes(ann: nn.Module, levels: list[float], time_steps: int, encoder: E
         module: ConvertedReLU(next(remaining), time_steps) for module in body.modules() if isinstance(module, nn.ReLU)
     }
     for module in list(body.modules()):
-        for name, child in module.named_children():
+        for name, child in list(module._modules.items()):  # named_children leaves out a second name of the same one
             if child in twins:
                 setattr(module, name, twins[child])
     if isinstance(body, OverFrames):

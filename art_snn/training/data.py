@@ -49,16 +49,21 @@ class Data:
         return self.test[0].shape[1:]
 
 
-def load(settings: TrainSettings, *, verbose: bool = False) -> Data:
+def load(settings: TrainSettings, *, verbose: bool = False, download: bool = False) -> Data:
     """
     :param settings: What is trained on what.
     :param verbose: Whether decoding shows its progress.
+    :param download: Whether to download the data set if it is not there.
     :return: The data.
     :raises FileNotFoundError: If the data set is not there.
-    :raises ValueError: If its files are not what they should be, or there is too little to hold out.
+    :raises OSError: If it cannot be downloaded.
+    :raises ValueError: If its files are not what they should be, there is too little to hold out, or nothing that could
+        be downloaded.
     """
     from sklearn.model_selection import train_test_split
 
+    if download and settings.data in (*EMBEDDED, "image-folder"):
+        raise ValueError(f"download belongs to data sets with an archive to download; data is {settings.data!r}.")
     options: dict[str, Any] = {"limit": settings.limit, "seed": settings.data_seed}
     if settings.data in EVENTS:
         options["time_steps"] = settings.time_steps
@@ -67,6 +72,8 @@ def load(settings: TrainSettings, *, verbose: bool = False) -> Data:
         options["size"] = size
     if settings.data in (*EVENTS, "image-folder") and settings.data not in EMBEDDED:
         options["verbose"] = verbose
+    if download:
+        options["download"] = True
     loader = getattr(datasets, settings.data.replace("-", "_"))
     arguments = [] if settings.data in EMBEDDED else [settings.root]
     (x, y), (x_test, y_test), low, high = loader(*arguments, **options)

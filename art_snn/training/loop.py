@@ -87,6 +87,7 @@ def train(
     stepped: Callable[[int, float], None] = lambda step, loss: None,
     finished: Callable[[Epoch], None] = lambda epoch: None,
     tensorboard: bool = False,
+    download: bool = False,
 ) -> TrainResult:
     """Train a network, or go on where an interrupted run stopped.
 
@@ -98,8 +99,10 @@ def train(
     :param stepped: Called after each step with its index, from 1, and the mean loss so far.
     :param finished: Called after each epoch.
     :param tensorboard: Whether to write the epochs' figures for TensorBoard, to `folder/tensorboard`.
+    :param download: Whether to download the data set if it is not there.
     :return: The trained network; if the folder holds it already, as it was.
     :raises FileNotFoundError: If the data set is not there.
+    :raises OSError: If it cannot be downloaded.
     :raises ValueError: If settings and data do not go together, a batch does not fit into memory, or the folder holds a
         run with other settings.
     """
@@ -109,11 +112,13 @@ def train(
     if done is not None:
         return done
     with processes(settings.device) as own:
-        return _Run(settings, folder, own, tensorboard).to_the_end(started, stepped, finished)
+        return _Run(settings, folder, own, tensorboard, download).to_the_end(started, stepped, finished)
 
 
 class _Run:
-    def __init__(self, settings: TrainSettings, folder: Path, own: Processes, tensorboard: bool) -> None:
+    def __init__(
+        self, settings: TrainSettings, folder: Path, own: Processes, tensorboard: bool, download: bool
+    ) -> None:
         if settings.batch_size % own.number or settings.batch_size // own.number < 2:
             raise ValueError(
                 f"batch_size must be a multiple of the number of processes, {own.number}, with at least two samples "
@@ -124,7 +129,8 @@ class _Run:
         self.settings, self.folder, self.own = settings, folder, own
         self.plain = plain_settings(settings)
         self.path = folder / "checkpoint.safetensors"
-        self.data = load(settings, verbose=own.leads)
+        with own.first():  # what it downloads and decodes, the others find
+            self.data = load(settings, verbose=own.leads, download=download and own.leads)
         self.network = fresh_network(settings, self.data, own.rank)
         self.classifier = classifier_for(self.network, self.data, settings.device)
         self.device = self.classifier.device
@@ -321,7 +327,7 @@ def fresh_network(settings: TrainSettings, data: Data, rank: int = 0) -> Any:
         "reset": settings.reset,
         "encoder": encoder,
         "spiking": settings.spiking,
-        "width": round(16 * settings.width) if settings.network == "small_cnn" else settings.width,
+        "width": max(1, round(16 * settings.width)) if settings.network == "small_cnn" else settings.width,
     }
     if settings.data in EVENTS and settings.network != "small_cnn":
         # Counts are normalised like pixels; their mean and deviation are those of the training samples.

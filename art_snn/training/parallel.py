@@ -26,6 +26,15 @@ class Processes(NamedTuple):
         """Whether it is the one that writes, evaluates and reports."""
         return self.rank == 0
 
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """Have the leading process run the block, and the others after it."""
+        if self.number > 1 and not self.leads:
+            dist.barrier()
+        yield
+        if self.number > 1 and self.leads:
+            dist.barrier()
+
 
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
