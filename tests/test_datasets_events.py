@@ -304,14 +304,14 @@ STREAMS = (
 )
 
 
-def flat_header(kind: str) -> bytes:
-    """The IOHeader of AEDAT 4, a FlatBuffer: no compression, no table of packets, and which streams there are."""
+def flat_header(kind: str, table_position: int = -1) -> bytes:
+    """The IOHeader of AEDAT 4, a FlatBuffer: no compression, where the table of packets is, which streams there are."""
     text = STREAMS.format(kind=kind).encode()
     table = 24
     fields = struct.pack("<5H", 10, 16, 0, 8, 4)  # size of this list and of the table; where the three fields are
     buffer = struct.pack("<I4s", table, b"IOHE") + fields
     buffer = buffer.ljust(table, b"\0")
-    buffer += struct.pack("<iIq", table - 8, 12, -1)  # back to the list; on to the text; position of no table
+    buffer += struct.pack("<iIq", table - 8, 12, table_position)  # back to the list; on to the text
     return buffer + struct.pack("<I", len(text)) + text + b"\0"
 
 
@@ -330,14 +330,28 @@ def flip_a_bit(path: Path, byte: int) -> None:
     path.write_bytes(content)
 
 
-def write_aedat4(path: Path, events: np.ndarray, per_packet: int = 100, kind: str = "EVTS") -> None:
+def write_aedat4(
+    path: Path, events: np.ndarray, per_packet: int = 100, kind: str = "EVTS", table: bytes = b""
+) -> list[int]:
+    """Write a recording, with what stands for a table of packets behind them; return where each packet ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = flat_header(kind)
-    parts = [b"#!AER-DAT4.0\r\n", struct.pack("<I", len(header)), header]
+    parts = [b"#!AER-DAT4.0\r\n", b"", b""]
+    ends, end = [], 18 + len(flat_header(kind))
     for start in range(0, len(events), per_packet):
         packet = flat_packet(events[start : start + per_packet])
         parts.append(struct.pack("<iiI", 0, len(packet) + 4, len(packet)) + packet)
-    path.write_bytes(b"".join(parts))
+        end += len(parts[-1])
+        ends.append(end)
+    header = flat_header(kind, end if table else -1)
+    parts[1:3] = struct.pack("<I", len(header)), header
+    path.write_bytes(b"".join(parts) + table)
+    return ends
+
+
+def cut_between_packets(path: Path) -> None:
+    """What only the table of packets betrays: a recording without one may end after any packet."""
+    first, *_ = write_aedat4(path, dvs_events(250, 0), table=b"the table")
+    path.write_bytes(path.read_bytes()[:first])
 
 
 def dvs_events(number: int, seed: int) -> np.ndarray:
@@ -401,11 +415,12 @@ def test_cifar10dvs_with_a_limit(dvs_root):
         (lambda path: flip_a_bit(path, 18), "not a whole .aedat4 recording"),
         (lambda path: path.write_bytes(path.read_bytes()[:-20]), "not a whole .aedat4 recording"),
         (lambda path: path.write_bytes(path.read_bytes()[:200]), "not a whole .aedat4 recording"),
+        (cut_between_packets, "not a whole .aedat4 recording"),
         (lambda path: write_aedat4(path, dvs_events(0, 0)), "not a whole .aedat4 recording"),
         (lambda path: write_aedat4(path, dvs_events(9, 0)[:0], kind="TRIG"), "not a whole .aedat4 recording"),
         (lambda path: write_aedat4(path, random_events(9, side=346)), "outside 0 ... 127"),
     ],
-    ids=["empty", "foreign", "damaged", "truncated", "half a header", "no packet", "no events", "other sensor"],
+    ids=["empty", "foreign", "damaged", "truncated", "half a header", "cut", "no packet", "no events", "other sensor"],
 )
 def test_a_bad_aedat4_is_named(dvs_root, damage, message):
     path = dvs_root / "CIFAR10DVS" / "cat" / "cifar10_cat_3.aedat4"
