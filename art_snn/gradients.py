@@ -41,6 +41,10 @@ BLOCK = 1 << 18
 #: fresh pages from the operating system at every layer, which costs more than it saves to run more samples at once.
 CHUNK = 16 << 20
 
+#: How far the body's output at a mean over time may be from the mean of its outputs, in units of the largest of them:
+#: more than rounding does, TF32's included, and less than any error that matters.
+ROUNDING = 1e-2
+
 Pullback = Callable[[Tensor], Tensor]
 #: Spiking layers in the order in which a pass met them, each with the gains of the chains in question.
 Visits = list[tuple[SpikingLayer, list[Tensor]]]
@@ -360,6 +364,7 @@ class _Piece:
             checked = (modes(self.network), len(self.frames))
             if checked not in self.network._affine:
                 spread_check(self.network, self.mean, visits, len(self.frames))
+                average_check(self.network, self.frames)
                 self.network._affine.add(checked)
         except NotAffine as reason:
             self.replays.clear()
@@ -425,10 +430,77 @@ def spread_check(network: SpikingNetwork, mean: Tensor, visits: Visits, time_ste
     :param time_steps: T.
     :raises NotAffine: If the body cannot be replayed in one step.
     """
-    size = next(n for n in range(2, time_steps + 2) if math.gcd(n, time_steps) == 1)
-    rows = torch.arange(size, device=mean.device) % len(mean)
+    rows = _few(time_steps, len(mean), mean.device)
     some = [(layer, [gain[rows] for gain in gains]) for layer, gains in visits]
     replay(network, mean.detach()[rows].requires_grad_(), some, 0)
+
+
+def average_check(network: SpikingNetwork, frames: Tensor) -> None:
+    """Compare numbers, whatever :class:`AffineCheck` knows of operations.
+
+    What is affine, and the same at every step, takes a mean over time to a mean over time: given the mean input and the
+    firing rates, the body at batch size B must meet the mean current of each spiking layer, and the logits.
+
+    :param network: The network.
+    :param frames: Encoded frames `(T, B, ...)`, of which the first samples are simulated.
+    :raises NotAffine: If it does not.
+    """
+    time_steps, batch = frames.shape[:2]
+    some = frames[:, _few(time_steps, batch, frames.device)]
+    simulate = _Averages(time_steps, some.shape[1])
+    with torch.no_grad():
+        logits = network.run(some, simulate)
+        compare = _Compare(simulate.averages)
+        with visiting(compare):
+            out = network.body(some.mean(0))
+    compare.check("the output", out, logits)
+
+
+class _Averages(Simulate):
+    """Visitor: simulate, and keep each spiking layer's mean current and firing rate."""
+
+    def __init__(self, time_steps: int, batch: int) -> None:
+        super().__init__(time_steps, batch)
+        self.averages: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        spikes = super().__call__(layer, x)
+        rate = spikes.unflatten(0, (self.time_steps, self.batch)).mean(0)
+        self.averages.append((_full(self.unfold(layer, x)).mean(0), rate))
+        return spikes
+
+
+class _Compare:
+    """Visitor: the firing rates, where the currents are the mean currents.
+
+    :param averages: What an :class:`_Averages` kept.
+    """
+
+    def __init__(self, averages: list[tuple[Tensor, Tensor]]) -> None:
+        self.averages = iter(averages)
+        self.place = 0
+
+    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        current, rate = next(self.averages)
+        self.place += 1
+        self.check(f"the current of spiking layer {self.place}", x, current)
+        return rate.to(x.dtype)
+
+    def check(self, what: str, found: Tensor, mean: Tensor) -> None:
+        """
+        :raises NotAffine: If the two differ by more than rounding can do.
+        """
+        allowed = max(ROUNDING, 8 * torch.finfo(found.dtype).eps) * mean.abs().max()
+        if not (found - mean).abs().max() <= allowed:
+            raise NotAffine(f"{what} is not its mean over time: something there changes with the step or batch size")
+
+
+def _few(time_steps: int, batch: int, device: torch.device) -> Tensor:
+    """Indices of the first samples, repeated where they do not reach: at least 2, a number that shares no divisor
+    with T.
+    """
+    size = next(n for n in range(2, time_steps + 2) if math.gcd(n, time_steps) == 1)
+    return torch.arange(size, device=device) % batch
 
 
 def simulate_in_chunks(

@@ -127,6 +127,7 @@ INEXACT = {
     "factor of whole numbers": Call(lambda x: x * (3 * x).int().to(x.dtype).mean()),
     "the bits of a number": Call(lambda x: x * (x.view(torch.int64) >> 52).double().mean() / 1000),
     "hook on the gradient": Call(clipped_gradient),
+    "size of the batch": Call(lambda x: x * (0.5 + 2.0 / len(x))),
     "random scale": Call(lambda x: x * torch.rand(1, dtype=x.dtype)),
     "mean over the batch": Call(lambda x: x - x.mean(0, keepdim=True)),
     "in-place relu": Call(lambda x: x.clone().relu_()),
