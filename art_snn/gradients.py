@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -27,7 +27,7 @@ from torch.autograd.function import once_differentiable
 
 from art_snn.affine import AffineCheck, NotAffine, ReadCheck
 from art_snn.chains import CBA, BackwardChain
-from art_snn.neurons import SpikingLayer, visiting
+from art_snn.neurons import SpikingLayer, Visitor, visiting
 
 if TYPE_CHECKING:
     from art_snn.network import SpikingNetwork
@@ -41,12 +41,16 @@ BLOCK = 1 << 18
 #: fresh pages from the operating system at every layer, which costs more than it saves to run more samples at once.
 CHUNK = 16 << 20
 
-#: How far the body's output at a mean over time may be from the mean of its outputs, in units of the largest of them:
-#: more than rounding does, TF32's included, and less than any error that matters.
+#: How far what the body makes of a mean over time may be from the mean over time of what it makes, in units of the
+#: largest: more than rounding does, TF32's included, and less than any error that matters.
 ROUNDING = 1e-2
 
+#: Instead of the number of gradients before, once a comparison showed something.
+DONE = -1
+
 Pullback = Callable[[Tensor], Tensor]
-#: Spiking layers in the order in which a pass met them, each with the gains of the chains in question.
+#: Spiking layers in the order in which a pass met them, each with the gains of the chains in question, and perhaps its
+#: averages over time.
 Visits = list[tuple[SpikingLayer, list[Tensor]]]
 
 
@@ -74,17 +78,26 @@ class _Unfold:
         )
 
 
+#: Of a layer's input and output `(T, B, ...)`, for each neuron: firing rate, mean input, largest absolute input.
+AVERAGES: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
+    lambda x, spikes: spikes.mean(0),
+    lambda x, spikes: x.mean(0),
+    lambda x, spikes: x.abs().amax(0),
+)
+
+
 class Simulate(_Unfold):
     """Visitor: run the neurons, without a graph, and keep the gains of the given chains.
 
     :param time_steps: T.
     :param batch: B.
     :param chains: Chains whose gains are wanted; none for plain inference.
+    :param averages: How many of :data:`AVERAGES` to keep behind the gains.
     """
 
-    def __init__(self, time_steps: int, batch: int, chains: Sequence[BackwardChain] = ()) -> None:
+    def __init__(self, time_steps: int, batch: int, chains: Sequence[BackwardChain] = (), averages: int = 0) -> None:
         super().__init__(time_steps, batch)
-        self.chains = chains
+        self.chains, self.averages = chains, averages
         self.visits: Visits = []
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
@@ -92,32 +105,107 @@ class Simulate(_Unfold):
         if not self.chains:
             return _simulate(layer, currents).flatten(0, 1)
         spikes = _empty_like(currents)
-        gains = [torch.empty_like(currents[0]) for _ in self.chains]
+        kept = [torch.empty_like(currents[0]) for _ in range(len(self.chains) + self.averages)]
         for block, part in _blocks(currents):
             trace = layer.trace(part, spikes=spikes[:, block])
-            for chain, gain in zip(self.chains, gains, strict=True):
-                gain[block] = chain.gain(trace)
-        self.visits.append((layer, gains))
+            found = [chain.gain(trace) for chain in self.chains]
+            found += [average(part, spikes[:, block]) for average in AVERAGES[: self.averages]]
+            for whole, value in zip(kept, found, strict=True):
+                whole[block] = value
+        self.visits.append((layer, kept))
         return spikes.flatten(0, 1)
 
 
-class Replay:
-    """Visitor: multiply by the gains that a :class:`Simulate` kept, in the order in which it met the layers."""
+class Revisit:
+    """Visitor of a pass at batch B, which must meet the spiking layers as a :class:`Simulate` met them.
+
+    :param visits: What it kept.
+    """
+
+    def __init__(self, visits: Visits) -> None:
+        self.visits = iter(visits)
+
+    def kept(self, layer: SpikingLayer, x: Tensor) -> list[Tensor]:
+        """
+        :param layer: The spiking layer that runs now.
+        :param x: Its input `(B, ...)`.
+        :return: What was kept of it.
+        :raises NotAffine: If it is not its turn.
+        """
+        recorded, kept = next(self.visits, (None, []))
+        if recorded is not layer or kept[0].shape != x.shape:
+            raise NotAffine("the spiking layers do not run in the same order, or shape, at batch size B")
+        return kept
+
+    def finish(self) -> None:
+        """
+        :raises NotAffine: If a layer did not run.
+        """
+        if next(self.visits, None) is not None:
+            raise NotAffine("a spiking layer of the simulation does not run at batch size B")
+
+
+class Replay(Revisit):
+    """Visitor: multiply by the gains of one chain, in the order in which the layers were met."""
 
     def __init__(self, visits: Visits, chain: int, check: AffineCheck) -> None:
-        self.visits, self.chain, self.check = iter(visits), chain, check
+        super().__init__(visits)
+        self.chain, self.check = chain, check
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
-        recorded, gains = next(self.visits, (None, []))
-        if recorded is not layer or gains[self.chain].shape != x.shape:
-            raise NotAffine("the spiking layers do not run in the same order, or shape, at batch size B")
-        gain = gains[self.chain]
+        gain = self.kept(layer, x)[self.chain]
         self.check.gains.add(id(gain))
         return x * gain
 
-    def finish(self) -> None:
-        if next(self.visits, None) is not None:
-            raise NotAffine("a spiking layer of the simulation does not run at batch size B")
+
+class Compare(Revisit):
+    """Visitor: the firing rates, where each layer's input should be its mean current over time.
+
+    Whatever :class:`AffineCheck` knows of operations: what is affine, and the same at every step, takes means over time
+    to means over time.
+
+    :param visits: What a :class:`Simulate` kept, all averages included.
+    """
+
+    def __init__(self, visits: Visits) -> None:
+        super().__init__(visits)
+        self.met: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.rates: list[Tensor] = []
+
+    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        *_, rate, current, largest = self.kept(layer, x)
+        self.note(x, rate, current, largest)
+        return rate.to(x.dtype)
+
+    def note(self, x: Tensor, rate: Tensor, current: Tensor, largest: Tensor) -> None:
+        """Put a layer's input `(B, ...)` beside its averages."""
+        self.met.append((x.detach(), current, largest))
+        self.rates.append(rate)
+
+    @torch.no_grad()
+    def agree(self, out: Tensor, logits: Tensor) -> bool:
+        """
+        :param out: The body's output `(B, K)`.
+        :param logits: The simulation's logits `(B, K)`.
+        :return: Whether that shows something: layers were compared, and all of them fired.
+        :raises NotAffine: If a current or the output is not the mean over time.
+        """
+        self.finish()
+        if out.shape != logits.shape:
+            raise NotAffine("the body's output has another shape at batch size B")
+        wrong = torch.stack([_differ(*one) for one in (*self.met, (out, logits, logits.abs()))])
+        if wrong.any():
+            place = int(wrong.nonzero()[0])
+            what = "the output" if place == len(self.met) else f"the current of spiking layer {place + 1}"
+            raise NotAffine(f"{what} is not its mean over time: something changes with the time step or batch size")
+        return bool(self.rates) and bool(torch.stack([rate.any() for rate in self.rates]).all())
+
+
+def _differ(found: Tensor, mean: Tensor, largest: Tensor) -> Tensor:
+    """Whether one is further from the other, where that is finite, than rounding may take it."""
+    difference = torch.where(torch.isfinite(mean), (found - mean).abs(), 0.0).max()
+    allowed = max(ROUNDING, 32 * torch.finfo(found.dtype).eps) * torch.nan_to_num(largest, 0.0, 0.0).max()
+    return ~(difference <= allowed)
 
 
 class StepByStep(_Unfold):
@@ -357,18 +445,23 @@ class _Piece:
 
     def _collapse(self, gained: list[tuple[float, BackwardChain]]) -> str:
         """Simulate, and replay for each chain; the reason if the body refuses."""
-        self.logits, visits = simulate_in_chunks(self.network, self.frames, [part for _, part in gained])
+        network = self.network
+        known = (modes(network), len(self.frames))
+        size = (*known, len(self.mean))
+        compare = comparison_due(network, size)
+        averages = len(AVERAGES) if compare else 0
+        self.logits, visits = simulate_in_chunks(network, self.frames, [part for _, part in gained], averages)
         try:
             for index, (weight, _) in enumerate(gained):
-                self.replays.append((weight, replay(self.network, self.mean, visits, index)))
-            checked = (modes(self.network), len(self.frames))
-            if checked not in self.network._affine:
-                spread_check(self.network, self.mean, visits, len(self.frames))
-                average_check(self.network, self.frames)
-                self.network._affine.add(checked)
+                self.replays.append((weight, replay(network, self.mean, visits, index)))
+            if known not in network._affine:
+                spread_check(network, self.mean, visits, len(self.frames))
+                network._affine.add(known)
+            if compare and average_check(network, self.frames.mean(0), visits, self.logits):
+                network._compared[size] = DONE
         except NotAffine as reason:
             self.replays.clear()
-            remember(self.network, str(reason))
+            remember(network, str(reason))
             return str(reason)
         return ""
 
@@ -406,17 +499,24 @@ def replay(network: SpikingNetwork, mean: Tensor, visits: Visits, chain: int) ->
     check = AffineCheck(len(mean))
     visitor = Replay(visits, chain, check)
     with torch.enable_grad():
-        try:
-            with check, ReadCheck(), visiting(visitor):
-                out = network.body(mean)
-        except NotAffine:
-            raise
-        except Exception as error:  # it ran at batch T*B, so it is a layer that cannot run at B
-            raise NotAffine(f"the body does not run at batch size B ({type(error).__name__}: {error})") from error
+        out = _at_batch_size(network, mean, visitor, check, ReadCheck())
     visitor.finish()
     if not out.requires_grad:
         raise NotAffine("the replay's output does not depend on the input")
     return out
+
+
+def _at_batch_size(network: SpikingNetwork, mean: Tensor, visitor: Visitor, *watching: Any) -> Tensor:
+    """The body's output for a mean over time `(B, ...)`; what else goes wrong at that size is a :class:`NotAffine`."""
+    try:
+        with ExitStack() as stack:
+            for watch in (*watching, visiting(visitor)):
+                stack.enter_context(watch)
+            return network.body(mean)
+    except NotAffine:
+        raise
+    except Exception as error:  # it ran at batch T*B, so it is a layer that cannot run at B
+        raise NotAffine(f"the body does not run at batch size B ({type(error).__name__}: {error})") from error
 
 
 def spread_check(network: SpikingNetwork, mean: Tensor, visits: Visits, time_steps: int) -> None:
@@ -430,93 +530,56 @@ def spread_check(network: SpikingNetwork, mean: Tensor, visits: Visits, time_ste
     :param time_steps: T.
     :raises NotAffine: If the body cannot be replayed in one step.
     """
-    rows = _few(time_steps, len(mean), mean.device)
+    size = next(n for n in range(2, time_steps + 2) if math.gcd(n, time_steps) == 1)
+    rows = torch.arange(size, device=mean.device) % len(mean)
     some = [(layer, [gain[rows] for gain in gains]) for layer, gains in visits]
     replay(network, mean.detach()[rows].requires_grad_(), some, 0)
 
 
-def average_check(network: SpikingNetwork, frames: Tensor) -> None:
-    """Compare numbers, whatever :class:`AffineCheck` knows of operations.
-
-    What is affine, and the same at every step, takes a mean over time to a mean over time: given the mean input and the
-    firing rates, the body at batch size B must meet the mean current of each spiking layer, and the logits.
+def comparison_due(network: SpikingNetwork, size: Any) -> bool:
+    """Whether to compare numbers, too: at the 1st, 2nd, 4th, 8th ... gradient until one comparison shows something.
 
     :param network: The network.
-    :param frames: Encoded frames `(T, B, ...)`, of which the first samples are simulated.
-    :raises NotAffine: If it does not.
+    :param size: What tells apart the states and sizes in which the body may behave differently.
     """
-    time_steps, batch = frames.shape[:2]
-    some = frames[:, _few(time_steps, batch, frames.device)]
-    simulate = _Averages(time_steps, some.shape[1])
+    number = network._compared.get(size, 0)
+    if number == DONE:
+        return False
+    network._compared[size] = number + 1
+    return (number + 1) & number == 0
+
+
+def average_check(network: SpikingNetwork, mean: Tensor, visits: Visits, logits: Tensor) -> bool:
+    """Compare numbers: see :class:`Compare`.
+
+    :param network: The network.
+    :param mean: Mean over time of the frames themselves `(B, ...)`.
+    :param visits: What a :class:`Simulate` kept of them, averages included.
+    :param logits: Their logits `(B, K)`.
+    :return: Whether every spiking layer fired, so that every piece was tried.
+    :raises NotAffine: If they differ.
+    """
+    compare = Compare(visits)
     with torch.no_grad():
-        logits = network.run(some, simulate)
-        compare = _Compare(simulate.averages)
-        with visiting(compare):
-            out = network.body(some.mean(0))
-    compare.check("the output", out, logits)
-
-
-class _Averages(Simulate):
-    """Visitor: simulate, and keep each spiking layer's mean current and firing rate."""
-
-    def __init__(self, time_steps: int, batch: int) -> None:
-        super().__init__(time_steps, batch)
-        self.averages: list[tuple[Tensor, Tensor]] = []
-
-    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
-        spikes = super().__call__(layer, x)
-        rate = spikes.unflatten(0, (self.time_steps, self.batch)).mean(0)
-        self.averages.append((_full(self.unfold(layer, x)).mean(0), rate))
-        return spikes
-
-
-class _Compare:
-    """Visitor: the firing rates, where the currents are the mean currents.
-
-    :param averages: What an :class:`_Averages` kept.
-    """
-
-    def __init__(self, averages: list[tuple[Tensor, Tensor]]) -> None:
-        self.averages = iter(averages)
-        self.place = 0
-
-    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
-        current, rate = next(self.averages)
-        self.place += 1
-        self.check(f"the current of spiking layer {self.place}", x, current)
-        return rate.to(x.dtype)
-
-    def check(self, what: str, found: Tensor, mean: Tensor) -> None:
-        """
-        :raises NotAffine: If the two differ by more than rounding can do.
-        """
-        allowed = max(ROUNDING, 8 * torch.finfo(found.dtype).eps) * mean.abs().max()
-        if not (found - mean).abs().max() <= allowed:
-            raise NotAffine(f"{what} is not its mean over time: something there changes with the step or batch size")
-
-
-def _few(time_steps: int, batch: int, device: torch.device) -> Tensor:
-    """Indices of the first samples, repeated where they do not reach: at least 2, a number that shares no divisor
-    with T.
-    """
-    size = next(n for n in range(2, time_steps + 2) if math.gcd(n, time_steps) == 1)
-    return torch.arange(size, device=device) % batch
+        out = _at_batch_size(network, mean, compare)
+    return compare.agree(out, logits)
 
 
 def simulate_in_chunks(
-    network: SpikingNetwork, frames: Tensor, chains: Sequence[BackwardChain] = ()
+    network: SpikingNetwork, frames: Tensor, chains: Sequence[BackwardChain] = (), averages: int = 0
 ) -> tuple[Tensor, Visits]:
     """Run the network without a graph, some samples at a time.
 
     :param network: The network.
     :param frames: Encoded frames `(T, B, ...)`.
     :param chains: Chains whose gains are wanted.
-    :return: Logits `(B, K)`, and for every visit of a spiking layer the layer and its gains `(B, ...)`.
+    :param averages: How many averages over time are wanted too, see :class:`Simulate`.
+    :return: Logits `(B, K)`, and for every visit of a spiking layer the layer and what was kept of it, `(B, ...)`.
     """
     logits, visits = [], []
     with torch.no_grad():
         for chunk in batch_chunks(network, frames):
-            simulate = Simulate(len(frames), chunk.stop - chunk.start, chains)
+            simulate = Simulate(len(frames), chunk.stop - chunk.start, chains, averages)
             logits.append(network.run(frames[:, chunk], simulate))
             visits.append(simulate.visits)
     if len(visits) == 1:

@@ -70,6 +70,7 @@ class SpikingNetwork(nn.Module):
         self.training_chain = STBP()
         self._refusals: dict[Any, str] = {}
         self._affine: set[Any] = set()
+        self._compared: dict[Any, int] = {}
         self._footprints: dict[Any, tuple[int, int]] = {}
 
     @property

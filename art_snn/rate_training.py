@@ -28,7 +28,21 @@ from torch.overrides import TorchFunctionMode
 
 from art_snn.affine import NotAffine
 from art_snn.chains import BackwardChain
-from art_snn.gradients import Simulate, StepByStep, buffers_kept, left_alone, refusal, remember, replay, spread_check
+from art_snn.gradients import (
+    AVERAGES,
+    DONE,
+    Compare,
+    Simulate,
+    StepByStep,
+    buffers_kept,
+    comparison_due,
+    left_alone,
+    modes,
+    refusal,
+    remember,
+    replay,
+    spread_check,
+)
 from art_snn.neurons import SpikingLayer, visiting
 
 if TYPE_CHECKING:
@@ -47,46 +61,34 @@ def logits_for_training(network: SpikingNetwork, frames: Tensor, chain: Backward
     """
     if not chain.has_gain or network.gradient_route == "step-by-step" or refusal(network):
         return network.run(frames, StepByStep(frames.shape[0], frames.shape[1], chain))
-    simulate, recorder = _Rates(frames.shape[0], frames.shape[1], chain), _RecordBatchNorm()
+    size = (modes(network), *frames.shape[:2])
+    averages = len(AVERAGES) if comparison_due(network, size) else 1
+    simulate = Simulate(frames.shape[0], frames.shape[1], [chain], averages)
+    recorder, mean = _RecordBatchNorm(), frames.mean(0)
     with torch.no_grad(), recorder:
-        network.run(frames, simulate)
-    mean = frames.mean(0)
+        logits = network.run(frames, simulate)
     try:
         _check(network, mean, simulate, recorder)
+        visitor, replay_norm = _Replay(simulate.visits), _ReplayBatchNorm(recorder.statistics, constant=False)
+        with buffers_kept(network), replay_norm, visiting(visitor):
+            out = network.body(mean)
+        if visitor.agree(out, logits):
+            network._compared[size] = DONE
     except NotAffine as reason:
         if network.gradient_route == "collapsed":
             raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.") from None
         remember(network, str(reason))
         return network.run(frames, StepByStep(frames.shape[0], frames.shape[1], chain))
-    replay_norm = _ReplayBatchNorm(recorder.statistics, constant=False)
-    with buffers_kept(network), replay_norm, visiting(_Replay(simulate.kept)):
-        return network.body(mean)
+    return out
 
 
-class _Rates(Simulate):
-    """Visitor: simulate, and keep gain and firing rate of every spiking layer."""
-
-    def __init__(self, time_steps: int, batch: int, chain: BackwardChain) -> None:
-        super().__init__(time_steps, batch, [chain])
-        self.kept: list[tuple[SpikingLayer, Tensor, Tensor]] = []
-
-    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
-        spikes = super().__call__(layer, x)
-        _, (gain,) = self.visits[-1]
-        self.kept.append((layer, gain, spikes.unflatten(0, (self.time_steps, self.batch)).mean(0)))
-        return spikes
-
-
-class _Replay:
+class _Replay(Compare):
     """Visitor: the firing rate as value, the gain as derivative."""
 
-    def __init__(self, kept: list[tuple[SpikingLayer, Tensor, Tensor]]) -> None:
-        self.kept = iter(kept)
-
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
-        recorded, gain, rate = next(self.kept, (None, x, x))
-        if recorded is not layer or gain.shape != x.shape:
-            raise NotAffine("the spiking layers do not run in the same order, or shape, at batch size B")
+        gain, rate, *averages = self.kept(layer, x)
+        if averages:
+            self.note(x, rate, *averages)
         return _RateWithGain.apply(x, rate, gain)
 
 
@@ -102,7 +104,7 @@ class _RateWithGain(torch.autograd.Function):
         return grad * gain, None, None
 
 
-def _check(network: SpikingNetwork, mean: Tensor, simulate: _Rates, recorder: _RecordBatchNorm) -> None:
+def _check(network: SpikingNetwork, mean: Tensor, simulate: Simulate, recorder: _RecordBatchNorm) -> None:
     """Watch a replay with the weights out of the graph; batch norm in training mode is affine, given its statistics.
 
     :raises NotAffine: If the body is not.

@@ -356,3 +356,80 @@ def test_no_grad_and_inference_mode_give_the_network_itself():
         assert torch.equal(network(x), expected) and not network(x).requires_grad
     with torch.inference_mode():
         assert torch.equal(network(x), expected)
+
+
+class Sometimes(nn.Module):
+    """One more spiking layer, in batches of some sizes."""
+
+    def __init__(self, spikes) -> None:
+        super().__init__()
+        self.neurons, self.spikes = LIF(), spikes
+
+    def forward(self, x):
+        return self.spikes(self.neurons, x)
+
+
+def test_numbers_are_compared_up_to_the_output():
+    network = nets.build(time_steps=4)
+    network.body.append(Call(lambda x: x * (0.5 + 2.0 / len(x))))
+    x = nets.image(1)
+    got = nets.gradient(network, x, HART())
+    assert network.route.reason.startswith("the output is not its mean over time")
+    assert nets.relative(got, nets.gradient(network, x, HART(), "step-by-step")) == 0.0
+
+
+def test_numbers_are_compared_at_every_batch_size():
+    network = nets.build(time_steps=4, extra=Call(lambda x: x if len(x) > 16 else 2.0 * x))
+    for batch, route in ((2, "collapsed"), (8, "step-by-step")):
+        x = nets.image(1, batch)
+        got = nets.gradient(network, x, HART())
+        assert network.route.name == route
+        assert nets.relative(got, nets.gradient(network, x, HART(), "step-by-step")) < 1e-10
+
+
+def test_samples_that_show_nothing_decide_nothing():
+    layers = (nn.Conv2d(2, 4, 3, padding=1, bias=False), LIF(), nn.Conv2d(4, 4, 1, bias=False), LIF())
+    body = nn.Sequential(Call(lambda x: 2 * x * (0.5 + 2 / len(x))), *layers, nn.Flatten(), nn.Linear(144, 3))
+    network = SpikingNetwork(body, 4, EventFrames()).double().eval()
+    x = 3 * nets.recording(0, 4)
+    nets.gradient(network, torch.zeros_like(x), HART())
+    got = nets.gradient(network, x, HART())
+    assert network.route.name == "step-by-step"
+    assert nets.relative(got, nets.gradient(network, x, HART(), "step-by-step")) == 0.0
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+@pytest.mark.parametrize(
+    "spikes",
+    [
+        lambda layer, x: layer(x) if len(x) < 10 else x,
+        lambda layer, x: layer(x) if len(x) >= 10 else x,
+        lambda layer, x: x + layer(x[:, :, :2]).mean() if len(x) >= 10 else x,
+    ],
+    ids=["in small batches", "in large batches", "of a part"],
+)
+def test_layers_that_run_at_some_batch_sizes_are_crossed_as_they_ran(spikes, batch):
+    network = nets.build(time_steps=5, extra=Sometimes(spikes))
+    x = nets.image(1, batch)
+    got = nets.gradient(network, x, HART())
+    assert nets.relative(got, nets.gradient(network, x, HART(), "step-by-step")) < 1e-10
+
+
+def test_currents_that_cancel_over_time_are_compared_by_their_size_at_a_step():
+    x = torch.randn(8, 10, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)
+    body = nn.Sequential(nn.Linear(20, 30, bias=False), LIF(), nn.Linear(30, 4))
+    network = SpikingNetwork(body, 10, EventFrames()).double().eval()
+    got = nets.gradient(network, x, HART(), "collapsed")
+    assert nets.relative(got, nets.gradient(network, x, HART(), "step-by-step")) < 1e-10
+
+
+def test_a_sample_that_is_no_number_leaves_the_others_their_route():
+    network, x = nets.build(), nets.image(1)
+    broken = x.clone()
+    broken[0] = torch.nan
+    expected = nets.gradient(network, x, HART())
+    for image in (broken, x):
+        got = nets.gradient(network, image, HART())
+        assert network.route.name == "collapsed"
+        assert nets.relative(got[1:], expected[1:]) < 1e-10

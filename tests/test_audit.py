@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from art_snn import datasets, models
+from art_snn import PoissonEncoder, datasets, models
 from art_snn.audit import AuditSettings, kept, protocol, report, run_audit
 from art_snn.audit.metrics import SuccessRate, success_rate
 from art_snn.audit.settings import CHAINS, GAMMAS, HELD_OUT
@@ -66,18 +66,26 @@ class TestGivenNetworks:
     def test_may_be_converted(self, pair, tmp_path):
         (x, _), _, _, _ = datasets.digits()
         paths = {}
-        for name, time_steps in (("ann", 4), ("ann-b", 4), ("ann-b", 5)):
-            network = models.convert(models.load_network(pair[name]), x[:100], time_steps=time_steps)
-            training = models.describe(pair[name])["training"]
-            paths[name, time_steps] = str(
-                models.save_network(network, tmp_path / f"{name}-{time_steps}", training=training)
-            )
-        audit = self.audit(pair, target=paths["ann", 4], second=paths["ann-b", 4])
+        for name, of, time_steps, encoder in (
+            ("a", "ann", 4, None),
+            ("b", "ann-b", 4, None),
+            ("longer", "ann-b", 5, None),
+            ("noisy", "ann-b", 4, PoissonEncoder(seed=0)),
+        ):
+            network = models.convert(models.load_network(pair[of]), x[:100], time_steps=time_steps, encoder=encoder)
+            training = models.describe(pair[of])["training"]
+            paths[name] = str(models.save_network(network, tmp_path / name, training=training))
+        audit = self.audit(pair, target=paths["a"], second=paths["b"])
         result = run_audit(audit, tmp_path / "out")
         assert result.description == "converted small_cnn (width 0.5) on digits, T = 4, λ = 1, soft reset, seed 0"
         assert result.accuracy[0] > 50 and result.rate("pgd", "WBA", "hart", 0.2).rate.fooled > 0
-        with pytest.raises(ValueError, match="they differ in seed, time_steps"):
-            run_audit(self.audit(pair, target=paths["ann", 4], second=paths["ann-b", 5]), tmp_path)
+        for name, path, differing in (
+            ("longer", paths["longer"], "seed, time_steps"),
+            ("noisy", paths["noisy"], "encoder, seed"),
+            ("trained with spikes", pair["b"], "converted, decay, reset, seed, time_steps"),
+        ):
+            with pytest.raises(ValueError, match=f"they differ in {differing}"):
+                run_audit(self.audit(pair, target=paths["a"], second=path), tmp_path / name)
 
     @pytest.mark.parametrize(
         ("changes", "message"),

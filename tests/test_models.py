@@ -225,6 +225,10 @@ class TestConversion:
         with pytest.raises(ValueError, match="percentile"):
             models.convert(small("vgg11", spiking=False), inputs("vgg11").numpy(), time_steps=3, percentile=percentile)
 
+    def test_refuses_to_do_without_inputs(self):
+        with pytest.raises(ValueError, match="x must hold at least one input"):
+            models.convert(small("small_cnn", spiking=False), inputs("small_cnn").numpy()[:0], time_steps=3)
+
     def test_refuses_time_steps_out_of_range(self):
         with pytest.raises(ValueError, match="time_steps must be an integer >= 1, got 0"):
             models.convert(small("small_cnn", spiking=False), inputs("small_cnn").numpy(), time_steps=0)

@@ -67,6 +67,23 @@ def test_a_body_that_is_not_affine_trains_step_by_step():
         weight_gradients(nets.build(extra=nn.MaxPool2d(3, 1, 1)).train(), x, HART(), "collapsed")
 
 
+class BySizeOfTheBatch(nn.Module):
+    def forward(self, x):
+        return x * (0.5 + 2.0 / len(x))
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["evaluation", "training"])
+@pytest.mark.parametrize("place", [3, 9], ids=["inside", "at the end"])
+def test_a_body_that_computes_with_the_batch_size_trains_step_by_step(place, train):
+    networks = [nets.build(seed=3).train(train) for _ in range(2)]
+    for network in networks:
+        network.body.insert(place, BySizeOfTheBatch())
+    x = nets.image(1, batch=8)
+    _, got = weight_gradients(networks[0], x, HART())
+    _, expected = weight_gradients(networks[1], x, HART(), "step-by-step")
+    assert torch.equal(flat(got), flat(expected))
+
+
 def test_what_a_body_becomes_after_its_first_step_is_seen():
     network, x = nets.build(), nets.image(1)
     _, before = weight_gradients(network, x, HART())

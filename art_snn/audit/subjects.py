@@ -95,6 +95,8 @@ def given(settings: AuditSettings) -> Subjects:
         found = ", ".join(sorted(differing)) or "nothing"
         raise ValueError(f"second must be trained like target but for another seed; they differ in {found}.")
     recipe = recipes[0] | ({"root": settings.root} if settings.root is not None else {})
+    converted = "converted " if recipe.pop("converted") else ""
+    noise = ", Poisson encoding" if recipe["encoder"] == "poisson" else ""
     recipe["size"] = None if recipe["size"] is None else tuple(recipe["size"])
     data = load(TrainSettings(**recipe))
     span = data.clip_values[1] - data.clip_values[0]
@@ -109,14 +111,13 @@ def given(settings: AuditSettings) -> Subjects:
     attacked = Samples(x[chosen], classes[labels[chosen]])
     target, second = (_classifier(path, data, settings.device) for path in (settings.target, settings.second))
     trained_by = f"{recipe['attack'].upper()}-trained " if recipe["attack"] != "none" else ""
-    converted = "" if recipe["spiking"] else "converted "
     return Subjects(
         target,
         second,
         held_out,
         attacked,
         f"{trained_by}{converted}{recipe['network']} (width {recipe['width']:g}) on {recipe['data']}, "
-        f"T = {recipe['time_steps']}, λ = {recipe['decay']:g}, {recipe['reset']} reset, seed {recipe['seed']}",
+        f"T = {recipe['time_steps']}, λ = {recipe['decay']:g}, {recipe['reset']} reset{noise}, seed {recipe['seed']}",
         {"data": recipe["data_seed"], "order": settings.seed, "target": recipe["seed"], "second": recipes[1]["seed"]},
         (False, False),
     )
@@ -127,10 +128,14 @@ def _recipe(path: str) -> dict[str, Any]:
     recipe = description["training"].get("settings")
     if recipe is None:
         raise ValueError(f"{path} was not written by art-snn train: it does not say what data it was trained on.")
-    converted = description["architecture"].get("converted")
-    if converted:  # a network that was trained without spikes: its neurons are conversion's
-        recipe = recipe | {"time_steps": converted["time_steps"], "decay": 1.0, "reset": "soft"}
-    return recipe
+    architecture = description["architecture"]
+    converted = architecture.get("converted")
+    if not converted:
+        return recipe | {"converted": False}
+    # It was trained without spikes: its neurons and its encoding are the conversion's.
+    encoder = (architecture["arguments"].get("encoder") or {}).get("name")
+    spiking = {"spiking": True, "decay": 1.0, "reset": "soft", "time_steps": converted["time_steps"]}
+    return recipe | spiking | {"converted": True, "encoder": "poisson" if encoder == "poisson" else "direct"}
 
 
 def _classifier(path: str, data: Any, device: str) -> PyTorchSNNClassifier:

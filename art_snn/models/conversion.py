@@ -63,6 +63,8 @@ def convert(
         raise ValueError(f"percentile must be in (0, 100], got {percentile!r}.")
     if isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1:
         raise ValueError(f"time_steps must be an integer >= 1, got {time_steps!r}.")
+    if len(x) == 0:
+        raise ValueError("x must hold at least one input, got none.")
     rectifiers = [module for module in ann.modules() if isinstance(module, nn.ReLU)]
     if not rectifiers:
         raise ValueError("ann has no torch.nn.ReLU module that could become a spiking layer.")

@@ -129,8 +129,8 @@ class _Run:
         self.settings, self.folder, self.own = settings, folder, own
         self.plain = plain_settings(settings)
         self.path = folder / "checkpoint.safetensors"
-        with own.first():  # what it downloads and decodes, the others find
-            self.data = load(settings, verbose=own.leads, download=download and own.leads)
+        with own.in_turn():  # what one downloads and decodes, the others on its machine find
+            self.data = load(settings, verbose=own.leads, download=download and own.leads_machine)
         self.network = fresh_network(settings, self.data, own.rank)
         self.classifier = classifier_for(self.network, self.data, settings.device)
         self.device = self.classifier.device

@@ -26,13 +26,19 @@ class Processes(NamedTuple):
         """Whether it is the one that writes, evaluates and reports."""
         return self.rank == 0
 
+    @property
+    def leads_machine(self) -> bool:
+        """Whether it is the first on its machine."""
+        return self.local_rank == 0
+
     @contextmanager
-    def first(self) -> Iterator[None]:
-        """Have the leading process run the block, and the others after it."""
-        if self.number > 1 and not self.leads:
+    def in_turn(self) -> Iterator[None]:
+        """Have the leading process run the block, then the first process of every machine, then the others."""
+        turn = 0 if self.leads else 1 if self.leads_machine else 2
+        for _ in range(turn if self.number > 1 else 0):
             dist.barrier()
         yield
-        if self.number > 1 and self.leads:
+        for _ in range(2 - turn if self.number > 1 else 0):
             dist.barrier()
 
 
