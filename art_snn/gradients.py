@@ -203,8 +203,11 @@ class Compare(Revisit):
 
 def _differ(found: Tensor, mean: Tensor, largest: Tensor) -> Tensor:
     """Whether one is further from the other, where that is finite, than rounding may take it."""
+    eps, device = torch.finfo(found.dtype).eps, found.device.type
+    if torch.is_autocast_enabled(device):
+        eps = max(eps, torch.finfo(torch.get_autocast_dtype(device)).eps)
     difference = torch.where(torch.isfinite(mean), (found - mean).abs(), 0.0).max()
-    allowed = max(ROUNDING, 32 * torch.finfo(found.dtype).eps) * torch.nan_to_num(largest, 0.0, 0.0).max()
+    allowed = max(ROUNDING, 32 * eps) * torch.nan_to_num(largest, 0.0, 0.0).max()
     return ~(difference <= allowed)
 
 
