@@ -683,9 +683,22 @@ def buffers_kept(network: SpikingNetwork) -> Iterator[None]:
 
     :param network: The network.
     """
-    buffers = [(buffer, buffer.clone()) for buffer in network.body.buffers()]
+    undo = undo_buffers(network)
     try:
         yield
     finally:
+        undo()
+
+
+def undo_buffers(network: SpikingNetwork) -> Callable[[], None]:
+    """
+    :param network: The network.
+    :return: What gives its layers' buffers their present values back.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in network.body.buffers()]
+
+    def undo() -> None:
         for buffer, before in buffers:
             buffer.data.copy_(before)  # not in place for autograd: a graph may have saved the buffer, without using it
+
+    return undo

@@ -42,6 +42,7 @@ from art_snn.gradients import (
     remember,
     replay,
     spread_check,
+    undo_buffers,
 )
 from art_snn.neurons import SpikingLayer, visiting
 
@@ -64,7 +65,7 @@ def logits_for_training(network: SpikingNetwork, frames: Tensor, chain: Backward
     size = (modes(network), *frames.shape[:2])
     averages = len(AVERAGES) if comparison_due(network, size) else 1
     simulate = Simulate(frames.shape[0], frames.shape[1], [chain], averages)
-    recorder, mean = _RecordBatchNorm(), frames.mean(0)
+    recorder, mean, undo = _RecordBatchNorm(), frames.mean(0), undo_buffers(network)
     with torch.no_grad(), recorder:
         logits = network.run(frames, simulate)
     try:
@@ -78,6 +79,7 @@ def logits_for_training(network: SpikingNetwork, frames: Tensor, chain: Backward
         if network.gradient_route == "collapsed":
             raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.") from None
         remember(network, str(reason))
+        undo()  # the step is taken again
         return network.run(frames, StepByStep(frames.shape[0], frames.shape[1], chain))
     return out
 

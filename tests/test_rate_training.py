@@ -63,6 +63,8 @@ def test_a_body_that_is_not_affine_trains_step_by_step():
     _, got = weight_gradients(network, x, HART())
     _, expected = weight_gradients(reference, x, HART(), "step-by-step")
     assert torch.equal(flat(got), flat(expected))
+    for buffer, other in zip(network.buffers(), reference.buffers(), strict=True):
+        assert torch.equal(buffer, other)
     with pytest.raises(ValueError, match="cannot be taken"):
         weight_gradients(nets.build(extra=nn.MaxPool2d(3, 1, 1)).train(), x, HART(), "collapsed")
 
