@@ -394,7 +394,7 @@ class _Piece:
         lazy: bool,
     ) -> None:
         self.network, self.frames, self.mean = network, frames, mean.clone().requires_grad_()
-        self.lazy, self.state, self.precision = lazy, _state(network), _autocast(frames.device.type)
+        self.state, self.precision = _state(network) if lazy else None, _autocast(frames.device.type)
         self.replays: list[tuple[float, Tensor]] = []
         self.unrolled: tuple[StepByStep, Tensor, Tensor] | None = None
 
@@ -449,19 +449,16 @@ class _Piece:
     def _collapse(self, gained: list[tuple[float, BackwardChain]]) -> str:
         """Simulate, and replay for each chain; the reason if the body refuses."""
         network = self.network
-        known = (modes(network), len(self.frames))
-        size = (*known, len(self.mean))
-        compare = comparison_due(network, size)
+        compare = comparison_due(network, self.frames)
         averages = len(AVERAGES) if compare else 0
         self.logits, visits = simulate_in_chunks(network, self.frames, [part for _, part in gained], averages)
         try:
             for index, (weight, _) in enumerate(gained):
                 self.replays.append((weight, replay(network, self.mean, visits, index)))
-            if known not in network._affine:
+            if compare:
                 spread_check(network, self.mean, visits, len(self.frames))
-                network._affine.add(known)
-            if compare and average_check(network, self.frames.mean(0), visits, self.logits):
-                network._compared[size] = DONE
+                if average_check(network, self.frames.mean(0), visits, self.logits):
+                    comparison_done(network, self.frames)
         except NotAffine as reason:
             self.replays.clear()
             remember(network, str(reason))
@@ -539,17 +536,31 @@ def spread_check(network: SpikingNetwork, mean: Tensor, visits: Visits, time_ste
     replay(network, mean.detach()[rows].requires_grad_(), some, 0)
 
 
-def comparison_due(network: SpikingNetwork, size: Any) -> bool:
+def comparison_due(network: SpikingNetwork, frames: Tensor) -> bool:
     """Whether to compare numbers, too: at the 1st, 2nd, 4th, 8th ... gradient until one comparison shows something.
 
-    :param network: The network.
-    :param size: What tells apart the states and sizes in which the body may behave differently.
+    :param network: The network, in whose modes and at whose batch size the body may behave as at no others.
+    :param frames: Encoded frames `(T, B, ...)`.
     """
+    size = _size(network, frames)
     number = network._compared.get(size, 0)
     if number == DONE:
         return False
     network._compared[size] = number + 1
     return (number + 1) & number == 0
+
+
+def comparison_done(network: SpikingNetwork, frames: Tensor) -> None:
+    """Note that the comparison showed something.
+
+    :param network: The network.
+    :param frames: Encoded frames `(T, B, ...)`.
+    """
+    network._compared[_size(network, frames)] = DONE
+
+
+def _size(network: SpikingNetwork, frames: Tensor) -> Any:
+    return (modes(network), *frames.shape[:2])
 
 
 def average_check(network: SpikingNetwork, mean: Tensor, visits: Visits, logits: Tensor) -> bool:

@@ -20,6 +20,14 @@ logger = logging.getLogger(__name__)
 ROUTES = ("auto", "collapsed", "step-by-step")
 
 
+def check_time_steps(time_steps: int) -> None:
+    """
+    :raises ValueError: If it is not a number of time steps.
+    """
+    if isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1:
+        raise ValueError(f"time_steps must be an integer >= 1, got {time_steps!r}.")
+
+
 class SpikingNetwork(nn.Module):
     """A body with spiking layers, simulated for T time steps.
 
@@ -55,21 +63,19 @@ class SpikingNetwork(nn.Module):
         learns = {type(m).__name__ for m in body.modules() if isinstance(m, SpikingLayer) and list(m.parameters())}
         if learns:
             logger.warning("No chain trains the parameters of spiking layers: those of %s stay as they are.", learns)
-        if isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1:
-            raise ValueError(f"time_steps must be an integer >= 1, got {time_steps!r}.")
+        check_time_steps(time_steps)
         encoder = DirectEncoder() if encoder is None else encoder
         if not isinstance(encoder, Encoder):
             raise TypeError(f"encoder must be an art_snn.encoders.Encoder, got {type(encoder).__name__}.")
         self.encoder = encoder
         self.body = body
         self.time_steps = time_steps
-        self.chain = chain  # type: ignore[assignment]
+        self.chain = chain
         self.gradient_route = "auto"
         #: How the last gradient was taken, and why; None before the first.
         self.route: Route | None = None
         self.training_chain = STBP()
         self._refusals: dict[Any, str] = {}
-        self._affine: set[Any] = set()
         self._compared: dict[Any, int] = {}
         self._footprints: dict[Any, tuple[int, int]] = {}
 

@@ -30,14 +30,13 @@ from art_snn.affine import NotAffine
 from art_snn.chains import BackwardChain
 from art_snn.gradients import (
     AVERAGES,
-    DONE,
     Compare,
     Simulate,
     StepByStep,
     buffers_kept,
+    comparison_done,
     comparison_due,
     left_alone,
-    modes,
     refusal,
     remember,
     replay,
@@ -62,8 +61,7 @@ def logits_for_training(network: SpikingNetwork, frames: Tensor, chain: Backward
     """
     if not chain.has_gain or network.gradient_route == "step-by-step" or refusal(network):
         return network.run(frames, StepByStep(frames.shape[0], frames.shape[1], chain))
-    size = (modes(network), *frames.shape[:2])
-    averages = len(AVERAGES) if comparison_due(network, size) else 1
+    averages = len(AVERAGES) if comparison_due(network, frames) else 1
     simulate = Simulate(frames.shape[0], frames.shape[1], [chain], averages)
     recorder, mean, undo = _RecordBatchNorm(), frames.mean(0), undo_buffers(network)
     with torch.no_grad(), recorder:
@@ -74,7 +72,7 @@ def logits_for_training(network: SpikingNetwork, frames: Tensor, chain: Backward
         with buffers_kept(network), replay_norm, visiting(visitor):
             out = network.body(mean)
         if visitor.agree(out, logits):
-            network._compared[size] = DONE
+            comparison_done(network, frames)
     except NotAffine as reason:
         if network.gradient_route == "collapsed":
             raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.") from None

@@ -136,7 +136,7 @@ def peak_memory(arguments: dict[str, object], candidate: str) -> float:
 
 def memory_of(arguments: dict[str, object], candidate: str) -> None:
     """Print the peak memory in MiB of this process after running a candidate; see :func:`peak_memory`."""
-    case = Case(**arguments)  # type: ignore[arg-type]
+    case = Case(**arguments)
     run = case.gradients(CHAINS)[candidate]
     if torch.cuda.is_available() and arguments["device"] == "gpu":
         torch.cuda.reset_peak_memory_stats()
@@ -195,7 +195,7 @@ def main(
                 "width": width,
                 "others": libraries,
             }
-            case = Case(**arguments)  # type: ignore[arg-type]
+            case = Case(**arguments)
             rates = networks.firing_rates(case.network, torch.from_numpy(case.x).to(case.classifier.device))
             figures = rounds_of(case.gradients(chains), rounds, f"{name}, T = {steps}")
             if training:

@@ -3,7 +3,8 @@
 import logging
 
 import pytest
-import torch
+
+from integration_tests.art_support import settings
 
 
 @pytest.fixture(autouse=True)
@@ -15,4 +16,4 @@ def quiet():
 
 @pytest.fixture(autouse=True)
 def seeded():
-    torch.manual_seed(0)
+    settings.seeded()

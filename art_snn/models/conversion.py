@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from art_snn.encoders import Encoder, EventFrames
 from art_snn.models._common import OverFrames
-from art_snn.network import SpikingNetwork
+from art_snn.network import SpikingNetwork, check_time_steps
 from art_snn.neurons import IF
 
 BATCH = 128
@@ -61,8 +61,7 @@ def convert(
     """
     if not 0 < percentile <= 100:
         raise ValueError(f"percentile must be in (0, 100], got {percentile!r}.")
-    if isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1:
-        raise ValueError(f"time_steps must be an integer >= 1, got {time_steps!r}.")
+    check_time_steps(time_steps)
     if len(x) == 0:
         raise ValueError("x must hold at least one input, got none.")
     rectifiers = [module for module in ann.modules() if isinstance(module, nn.ReLU)]
@@ -92,10 +91,10 @@ def thresholds(ann: nn.Module, rectifiers: list[nn.ReLU], x: np.ndarray, percent
         greatest.
     :raises ValueError: If one of them never gets a positive input.
     """
-    seen = dict.fromkeys(rectifiers, 0.0)
+    seen: dict[nn.Module, float] = dict.fromkeys(rectifiers, 0.0)
 
     def see(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        seen[module] = max(seen[module], float(np.percentile(args[0].cpu().numpy(), percentile)))  # type: ignore[index]
+        seen[module] = max(seen[module], float(np.percentile(args[0].cpu().numpy(), percentile)))
 
     parameter = next(ann.parameters())
     handles = [rectifier.register_forward_pre_hook(see) for rectifier in rectifiers]

@@ -24,6 +24,7 @@ from art_snn import models
 from art_snn.chains import HART, STBP, get_chain
 from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.encoders import Encoder, EventFrames, PoissonEncoder
+from art_snn.models._common import scaled
 from art_snn.network import SpikingNetwork
 from art_snn.neurons import SpikingLayer
 from art_snn.training import checkpoint, memory
@@ -327,7 +328,7 @@ def fresh_network(settings: TrainSettings, data: Data, rank: int = 0) -> Any:
         "reset": settings.reset,
         "encoder": encoder,
         "spiking": settings.spiking,
-        "width": max(1, round(16 * settings.width)) if settings.network == "small_cnn" else settings.width,
+        "width": scaled(16, settings.width) if settings.network == "small_cnn" else settings.width,
     }
     if settings.data in EVENTS and settings.network != "small_cnn":
         # Counts are normalised like pixels; their mean and deviation are those of the training samples.

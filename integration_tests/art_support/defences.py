@@ -229,7 +229,10 @@ def beyond(kind: str) -> None:
             return self.backbone(x)
 
     ssl = classifier(Represented(victim("plain").model), (1, 8, 8))
-    noise = lambda image: image + 0.05 * torch.randn_like(image)  # noqa: E731
+
+    def noise(image):
+        return image + 0.05 * torch.randn_like(image)
+
     found = art.defences.detector.evasion.BeyondDetectorPyTorch(victim(kind), ssl, noise, aug_num=5, var_K=2)
     found.fit(x, None)
     assert len(found.detect(x)[1]) == len(x)
