@@ -32,6 +32,10 @@ class NotAffine(Exception):
     """The body cannot be replayed in one step; the message says why."""
 
 
+class CannotRun(NotAffine):
+    """The body failed at batch size B, this time."""
+
+
 def _depends(value: Any) -> bool:
     return isinstance(value, Tensor) and value.requires_grad
 
@@ -216,12 +220,25 @@ class ReadCheck(TorchFunctionMode):
     """Raises :class:`NotAffine` where Python reads or changes what depends on the input, past all operations."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in READS and _depends(args[0]):
-            raise NotAffine(f"{func.__name__} goes round the operations of a layer")
+        if args and _depends(args[0]):
+            attribute = getattr(func, "__name__", "") in ("__get__", "__set__", "__delete__")
+            name = func.__self__.__name__ if attribute else getattr(func, "__name__", "")
+            if name in READS or (attribute and (func.__name__ != "__get__" or name not in ATTRIBUTES)):
+                raise NotAffine(f"{name} goes round the operations of a layer")
         return func(*args, **(kwargs or {}))
 
 
-READS = {Tensor.tolist, Tensor.data_ptr, Tensor.untyped_storage, Tensor.register_hook}
+#: Methods of a tensor that run no operation, and reach its numbers or its gradient all the same.
+READS = {
+    *("tolist", "data_ptr", "storage", "untyped_storage", "_typed_storage", "set_", "share_memory_", "__dlpack__"),
+    *("register_hook", "register_post_accumulate_grad_hook", "apply_", "map_", "map2_", "_make_subclass"),
+}
+#: Attributes of a tensor that say nothing of its numbers, or are operations like a method.
+ATTRIBUTES = {
+    *("shape", "dtype", "device", "ndim", "layout", "names", "itemsize", "nbytes", "requires_grad", "is_leaf"),
+    *("is_cuda", "is_cpu", "is_sparse", "is_sparse_csr", "is_quantized", "is_meta", "is_mkldnn", "is_mps", "is_xpu"),
+    *("is_nested", "T", "mT", "H", "mH", "real", "imag"),
+}
 
 
 def _name(func: Any) -> str:

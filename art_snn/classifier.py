@@ -145,7 +145,10 @@ class PyTorchSNNClassifier(PyTorchClassifier):
 
         def gradient(part: BackwardChain) -> Array:
             with self._following(part):
-                return super(PyTorchSNNClassifier, self).loss_gradient(x, y, training_mode=training_mode, **kwargs)
+                found = super(PyTorchSNNClassifier, self).loss_gradient(x, y, training_mode=training_mode, **kwargs)
+            if self.model.health is not None and self.model.health.share:  # here a flat loss is saturated
+                self.model.warn_of_health()
+            return found
 
         return self._expected(gradient, chain)
 
@@ -204,6 +207,7 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         tap = _Tap(self.model.body, names[layer])
         network = SpikingNetwork(tap, self.model.time_steps, self.model.encoder, self.chain)
         network.gradient_route, network.memory_bound = self.model.gradient_route, self.model.memory_bound
+        network.training, network.randomness = False, self.model.randomness
         differentiable = framework and isinstance(x, torch.Tensor) and x.requires_grad
 
         def activations(part: Array) -> torch.Tensor:
@@ -222,11 +226,14 @@ class PyTorchSNNClassifier(PyTorchClassifier):
             return super()._predict_framework(x, y)
 
     def _expected(self, gradient: Any, chain: str | BackwardChain | None) -> Array:
-        """A gradient; averaged over draws of the encoder's noise, if that was asked for and there is noise."""
-        noisy = not getattr(self.model.encoder, "is_frozen", True)
-        if self.gradient_samples == 1 or not noisy:
-            return self._summed(gradient, chain)
-        return sum(self._summed(gradient, chain) for _ in range(self.gradient_samples)) / self.gradient_samples
+        """A gradient; averaged over draws, if that was asked for and encoder or body drew something at random."""
+        drawn = self.model.draws
+        total = self._summed(gradient, chain)
+        if self.gradient_samples == 1 or self.model.draws == drawn:
+            return total
+        for _ in range(self.gradient_samples - 1):
+            total = total + self._summed(gradient, chain)
+        return total / self.gradient_samples
 
     def _summed(self, gradient: Any, chain: str | BackwardChain | None) -> Array:
         """One gradient; or, where CBA is part of a mixture and so has logits of its own, the sum of its parts'."""
@@ -282,7 +289,7 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         before = self.chain
         self.chain = chain
         try:
-            with self._mode_kept():
+            with self._mode_kept(), self.model.attacked():
                 yield
         finally:
             self.chain = before

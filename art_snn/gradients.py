@@ -25,9 +25,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from art_snn.affine import AffineCheck, NotAffine, ReadCheck
+from art_snn.affine import AffineCheck, CannotRun, NotAffine, ReadCheck
 from art_snn.chains import CBA, BackwardChain
-from art_snn.neurons import SpikingLayer, Visitor, visiting
+from art_snn.claims import NotItsGain, check_gain, check_layer, check_needs
+from art_snn.health import GradientHealth, stuck
+from art_snn.neurons import NotGiven, SpikingLayer, Trace, Visitor, recomputing, visiting
+from art_snn.randomness import States
 
 if TYPE_CHECKING:
     from art_snn.network import SpikingNetwork
@@ -45,8 +48,8 @@ CHUNK = 16 << 20
 #: largest: more than rounding does, TF32's included, and less than any error that matters.
 ROUNDING = 1e-2
 
-#: Instead of the number of gradients before, once a comparison showed something.
-DONE = -1
+#: Samples without a gradient in which it is looked for the layers that never fired.
+LOOKED_AT = 4
 
 Pullback = Callable[[Tensor], Tensor]
 #: Spiking layers in the order in which a pass met them, each with the gains of the chains in question, and perhaps its
@@ -93,22 +96,34 @@ class Simulate(_Unfold):
     :param batch: B.
     :param chains: Chains whose gains are wanted; none for plain inference.
     :param averages: How many of :data:`AVERAGES` to keep behind the gains.
+    :param compare: Whether to compare what layers and chains say of themselves with what they do.
     """
 
-    def __init__(self, time_steps: int, batch: int, chains: Sequence[BackwardChain] = (), averages: int = 0) -> None:
+    def __init__(
+        self,
+        time_steps: int,
+        batch: int,
+        chains: Sequence[BackwardChain] = (),
+        averages: int = 0,
+        compare: bool = False,
+    ) -> None:
         super().__init__(time_steps, batch)
-        self.chains, self.averages = chains, averages
+        self.chains, self.averages, self.compare = chains, averages, compare
         self.visits: Visits = []
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
         currents = self.unfold(layer, x)
-        if not self.chains:
+        if not self.chains and not self.averages:
             return _simulate(layer, currents).flatten(0, 1)
+        if self.compare:
+            check_layer(layer, _full(currents[:, :1]))
+            for chain in self.chains:
+                _given(chain, check_gain, layer, _full(currents[:, :1]), chain)
         spikes = _empty_like(currents)
         kept = [torch.empty_like(currents[0]) for _ in range(len(self.chains) + self.averages)]
         for block, part in _blocks(currents):
-            trace = layer.trace(part, spikes=spikes[:, block])
-            found = [chain.gain(trace) for chain in self.chains]
+            trace = _traced(layer, part, spikes[:, block])
+            found = [_given(chain, chain.gain, trace) for chain in self.chains]
             found += [average(part, spikes[:, block]) for average in AVERAGES[: self.averages]]
             for whole, value in zip(kept, found, strict=True):
                 whole[block] = value
@@ -148,13 +163,13 @@ class Revisit:
 class Replay(Revisit):
     """Visitor: multiply by the gains of one chain, in the order in which the layers were met."""
 
-    def __init__(self, visits: Visits, chain: int, check: AffineCheck) -> None:
+    def __init__(self, visits: Visits, chain: int, gains: set[int]) -> None:
         super().__init__(visits)
-        self.chain, self.check = chain, check
+        self.chain, self.gains = chain, gains
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
         gain = self.kept(layer, x)[self.chain]
-        self.check.gains.add(id(gain))
+        self.gains.add(id(gain))
         return x * gain
 
 
@@ -170,24 +185,21 @@ class Compare(Revisit):
     def __init__(self, visits: Visits) -> None:
         super().__init__(visits)
         self.met: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.rates: list[Tensor] = []
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
         *_, rate, current, largest = self.kept(layer, x)
-        self.note(x, rate, current, largest)
+        self.note(x, current, largest)
         return rate.to(x.dtype)
 
-    def note(self, x: Tensor, rate: Tensor, current: Tensor, largest: Tensor) -> None:
+    def note(self, x: Tensor, current: Tensor, largest: Tensor) -> None:
         """Put a layer's input `(B, ...)` beside its averages."""
         self.met.append((x.detach(), current, largest))
-        self.rates.append(rate)
 
     @torch.no_grad()
-    def agree(self, out: Tensor, logits: Tensor) -> bool:
+    def agree(self, out: Tensor, logits: Tensor) -> None:
         """
         :param out: The body's output `(B, K)`.
         :param logits: The simulation's logits `(B, K)`.
-        :return: Whether that shows something: layers were compared, and all of them fired.
         :raises NotAffine: If a current or the output is not the mean over time.
         """
         self.finish()
@@ -198,12 +210,11 @@ class Compare(Revisit):
             place = int(wrong.nonzero()[0])
             what = "the output" if place == len(self.met) else f"the current of spiking layer {place + 1}"
             raise NotAffine(f"{what} is not its mean over time: something changes with the time step or batch size")
-        return bool(self.rates) and bool(torch.stack([rate.any() for rate in self.rates]).all())
 
 
-def _differ(found: Tensor, mean: Tensor, largest: Tensor) -> Tensor:
-    """Whether one is further from the other, where that is finite, than rounding may take it."""
-    eps, device = torch.finfo(found.dtype).eps, found.device.type
+def _differ(found: Tensor, mean: Tensor, largest: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Whether one is further from the other, where that is finite, than rounding in `dtype` may take it."""
+    eps, device = torch.finfo(dtype or found.dtype).eps, found.device.type
     if torch.is_autocast_enabled(device):
         eps = max(eps, torch.finfo(torch.get_autocast_dtype(device)).eps)
     difference = torch.where(torch.isfinite(mean), (found - mean).abs(), 0.0).max()
@@ -217,13 +228,22 @@ class StepByStep(_Unfold):
     :param time_steps: T.
     :param batch: B.
     :param chain: The chain to begin with.
+    :param compare: Chains for which it is compared what layers say of themselves with what they do.
     """
 
-    def __init__(self, time_steps: int, batch: int, chain: BackwardChain) -> None:
+    def __init__(
+        self, time_steps: int, batch: int, chain: BackwardChain, compare: Sequence[BackwardChain] = ()
+    ) -> None:
         super().__init__(time_steps, batch)
-        self.chain = chain
+        self.chain, self.compare = chain, compare
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        if self.compare:
+            currents = _full(self.unfold(layer, x.detach())[:, :1])
+            check_layer(layer, currents, derivative=True)
+            for chain in self.compare:
+                _given(chain, check_needs, layer, currents, chain)
+        recomputing(layer, self)
         return _Spike.apply(x, layer, self).flatten(0, 1)
 
 
@@ -250,7 +270,7 @@ class _Spike(torch.autograd.Function):
         into = grad if steady else ctx.tape.unfold(ctx.layer, grad)
         for block, part in _blocks(currents):
             trace = ctx.layer.trace(part)
-            crossed = ctx.tape.chain.backward(_full(grad_spikes[:, block]), trace)
+            crossed = _given(ctx.tape.chain, ctx.tape.chain.backward, _full(grad_spikes[:, block]), trace)
             if steady:
                 into[block] = crossed.sum(0)
             else:
@@ -258,12 +278,42 @@ class _Spike(torch.autograd.Function):
         return grad, None, None
 
 
+def _given(chain: BackwardChain, rule: Callable[..., Any], *arguments: Any) -> Any:
+    """What a chain's rule gives.
+
+    :raises ValueError: If it needs what the neuron does not give; the message names the chain.
+    """
+    try:
+        return rule(*arguments)
+    except NotGiven as lacking:
+        raise NotGiven(f"chain {type(chain).__name__} cannot cross this network: {lacking}.") from None
+
+
 def _simulate(layer: SpikingLayer, currents: Tensor) -> Tensor:
     """Spikes `(T, B, ...)` of a layer, block by block."""
     spikes = _empty_like(currents)
     for block, part in _blocks(currents):
-        layer.simulate(part, spikes=spikes[:, block])
+        _written(layer, layer.simulate(part, spikes=spikes[:, block]), spikes[:, block])
     return spikes
+
+
+def _traced(layer: SpikingLayer, currents: Tensor, spikes: Tensor) -> Trace:
+    """The trace of a layer, its spikes also in `spikes`."""
+    trace = layer.trace(currents, spikes=spikes)
+    _written(layer, trace.spikes, spikes)
+    return trace
+
+
+def _written(layer: SpikingLayer, returned: Tensor, spikes: Tensor) -> None:
+    """What a layer returns counts, whether or not it wrote it where it could.
+
+    :raises ValueError: If it is not of the shape of the currents.
+    """
+    if not isinstance(returned, Tensor) or returned.shape != spikes.shape:
+        shape = tuple(returned.shape) if isinstance(returned, Tensor) else type(returned).__name__
+        raise ValueError(f"{type(layer).__name__} gives spikes of shape {shape}, expected {tuple(spikes.shape)}.")
+    if returned.data_ptr() != spikes.data_ptr() or returned.stride() != spikes.stride():
+        spikes.copy_(returned)
 
 
 def _empty_like(currents: Tensor) -> Tensor:
@@ -334,135 +384,190 @@ def linearise(network: SpikingNetwork, x: Tensor, chain: BackwardChain) -> tuple
     :raises ValueError: If the chain mixes CBA with others, or a forced route cannot be taken.
     """
     parts = list(chain.parts())
-    with left_alone(network):
-        if any(isinstance(part, CBA) for _, part in parts):
-            if len(parts) > 1:
-                raise ValueError(
-                    "chain mixes CBA with other chains: CBA takes the loss at its activation network's logits, so no "
-                    "single forward pass serves both. PyTorchSNNClassifier.loss_gradient and class_gradient add their "
-                    "gradients; attacks that differentiate the model itself need a mixture without CBA."
-                )
-            ((weight, part),) = parts
-            network.route = Route("activation", "CBA differentiates an activation network")
-            logits, pull = _activation(network, x, part)
-            return logits, lambda grad: weight * pull(grad)
-        return _simulated(network, x, parts)
-
-
-def _simulated(network: SpikingNetwork, x: Tensor, parts: list[tuple[float, BackwardChain]]) -> tuple[Tensor, Pullback]:
-    """All chains that follow the simulation: collapsed where that is exact, step by step otherwise."""
+    activation = any(isinstance(part, CBA) for _, part in parts)
+    if activation and len(parts) > 1:
+        raise ValueError(
+            "chain mixes CBA with other chains: CBA takes the loss at its activation network's logits, so no "
+            "single forward pass serves both. PyTorchSNNClassifier.loss_gradient and class_gradient add their "
+            "gradients; attacks that differentiate the model itself need a mixture without CBA."
+        )
     leaf = x.clone().requires_grad_()
-    with torch.enable_grad():
-        frames, mean = network.frames(leaf), network.encoder.mean(leaf)
-    stepwise = network.gradient_route == "step-by-step" or not all(part.has_gain for _, part in parts)
-    chunks = batch_chunks(network, frames.detach(), "graph" if stepwise or refusal(network) else "replay")
-    pieces = [
-        _Piece(network, frames.detach()[:, chunk], mean.detach()[chunk], parts, lazy=len(chunks) > 1)
-        for chunk in chunks
-    ]
+    with left_alone(network):
+        with torch.enable_grad():
+            frames = network.frames(leaf)
+        if not frames.requires_grad:
+            raise ValueError(f"encoder {type(network.encoder).__name__} gives frames without a gradient in the input.")
+        if activation:
+            logits, pull = _activation(network, frames, parts[0])
+        else:
+            logits, pull = _simulated(network, frames.detach(), parts)
 
     def pullback(grad: Tensor) -> Tensor:
-        pulled = [piece.pull(grad[chunk]) for piece, chunk in zip(pieces, chunks, strict=True)]
-        throughs, grads = [], []
-        for through, parts_of_it, dim in ((frames, [p[0] for p in pulled], 1), (mean, [p[1] for p in pulled], 0)):
-            reached = [part for part in parts_of_it if part is not None]
-            if reached:
-                throughs.append(through)
-                grads.append(torch.cat(reached, dim))
-        return torch.autograd.grad(throughs, leaf, grads, retain_graph=True)[0].contiguous()
+        reached = torch.autograd.grad(frames, leaf, pull(grad), retain_graph=True)[0].contiguous()
+        _look_after(network, chain, frames.detach(), grad, reached)
+        return reached
+
+    return logits, pullback
+
+
+def over_time(frames: Tensor) -> Tensor:
+    """
+    :param frames: Frames `(T, B, ...)`.
+    :return: Their mean over time `(B, ...)`; exactly the frame, where all are the same one.
+    """
+    return frames[0] if frames.stride(0) == 0 else frames.mean(0)
+
+
+def _look_after(
+    network: SpikingNetwork, chain: BackwardChain, frames: Tensor, grad_logits: Tensor, grad: Tensor
+) -> None:
+    """Keep how many samples a gradient can move; say it if the network lets nothing through."""
+    zero, broken = stuck(grad)
+    without, _ = stuck(grad_logits)
+    blocked = (zero | broken) & ~without
+    names: tuple[str, ...] = ()
+    if bool(blocked.any()):
+        if broken.any():
+            network.check_weights(anew=True)
+        names = _silent(network, frames[:, blocked.nonzero().flatten()[:LOOKED_AT]])
+    counts = (int(found.sum()) for found in (zero, zero & without, broken))
+    network.health = GradientHealth(repr(chain), len(grad), *counts, names)
+    if bool(blocked.any()):
+        network.warn_of_health()
+
+
+def _silent(network: SpikingNetwork, frames: Tensor) -> tuple[str, ...]:
+    """Names of the spiking layers that fire for one of these samples at no step."""
+    simulate = Simulate(frames.shape[0], frames.shape[1], averages=1)
+    try:
+        with left_alone(network), torch.no_grad():
+            network.run(frames, simulate)
+    except ValueError:  # a body that runs at its own batch size only
+        return ()
+    names = {module: name for name, module in network.named_modules()}
+    found = [layer for layer, (rate,) in simulate.visits if bool((rate.flatten(1).amax(1) == 0).any())]
+    return tuple(dict.fromkeys(names.get(layer, type(layer).__name__) for layer in found))
+
+
+def _simulated(
+    network: SpikingNetwork, frames: Tensor, parts: list[tuple[float, BackwardChain]]
+) -> tuple[Tensor, Pullback]:
+    """All chains that follow the simulation: collapsed where that is exact, step by step otherwise.
+
+    :param network: The network.
+    :param frames: Encoded frames `(T, B, ...)`, without a graph.
+    :param parts: The weighted chains.
+    :return: Logits, and the map from a gradient there to one at the frames.
+    """
+    chains = [part for _, part in parts]
+    stepwise = network.gradient_route == "step-by-step" or not all(part.has_gain for part in chains)
+    compare = due(network, frames, chains)
+    graph = stepwise or refusal(network, chains, compare.numbers)
+    chunks = batch_chunks(network, frames, "graph" if graph else "replay")
+    pieces = [_Piece(network, frames[:, chunk], parts, lazy=len(chunks) > 1, due=compare) for chunk in chunks]
+
+    def pullback(grad: Tensor) -> Tensor:
+        return torch.cat([piece.pull(grad[chunk]) for piece, chunk in zip(pieces, chunks, strict=True)], 1)
 
     return torch.cat([piece.logits for piece in pieces]), pullback
 
 
 class _Piece:
-    """A part of the batch: its logits, and the way back to its encoded frames or to their mean over time.
+    """A part of the batch: its logits, and the way back to its encoded frames.
 
     :param network: The network.
     :param frames: Encoded frames `(T, b, ...)`, without a graph.
-    :param mean: Their mean over time as the encoder gives it, `(b, ...)`, without a graph.
     :param parts: The weighted chains.
     :param lazy: Build a step-by-step graph only when it is pulled back, and drop it then, so that the graphs of many
         pieces do not pile up.
+    :param due: What is to be compared.
     """
 
     def __init__(
-        self,
-        network: SpikingNetwork,
-        frames: Tensor,
-        mean: Tensor,
-        parts: list[tuple[float, BackwardChain]],
-        lazy: bool,
+        self, network: SpikingNetwork, frames: Tensor, parts: list[tuple[float, BackwardChain]], lazy: bool, due: Due
     ) -> None:
-        self.network, self.frames, self.mean = network, frames, mean.clone().requires_grad_()
+        self.network, self.frames, self.due = network, frames, due
+        self.mean = over_time(frames).clone().requires_grad_()
         self.state, self.precision = _state(network) if lazy else None, _autocast(frames.device.type)
         self.replays: list[tuple[float, Tensor]] = []
         self.unrolled: tuple[StepByStep, Tensor, Tensor] | None = None
 
-        reason = "it was asked for" if network.gradient_route == "step-by-step" else refusal(network)
-        gained = [] if reason else [(weight, part) for weight, part in parts if part.has_gain]
-        if gained:
+        gained = [(weight, part) for weight, part in parts if part.has_gain]
+        reason = (
+            "it was asked for"
+            if network.gradient_route == "step-by-step"
+            else refusal(network, [part for _, part in gained], due.numbers)
+        )
+        if gained and not reason:
             reason = self._collapse(gained)
-            gained = [] if reason else gained
+        if reason:
+            gained = []
         self.stepwise = [(weight, part) for weight, part in parts if (weight, part) not in gained]
         if self.stepwise and not reason:
             without = {type(part).__name__ for _, part in self.stepwise}
             reason = f"{', '.join(sorted(without))} has no time-independent gain"
         if self.stepwise and network.gradient_route == "collapsed":
             raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.")
+        self.random: States | None = None
         if self.stepwise and not lazy:
             self.unrolled = self._unroll()
             self.logits = self.unrolled[2].detach()
-        elif not gained:
+        elif self.stepwise:
+            self.random = network.randomness.now()
             self.logits, _ = simulate_in_chunks(network, frames)
+            if network.randomness.moved(self.random):  # in one go, as its graph will be, to draw the same
+                self.random = network.randomness.now()
+                with torch.no_grad():
+                    self.logits = network.run(frames, Simulate(*frames.shape[:2]))
         network.route = (
             Route("step-by-step", reason)
             if self.stepwise
             else Route("collapsed", "the layers between spiking layers are affine")
         )
 
-    def pull(self, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def pull(self, grad: Tensor) -> Tensor:
         """
         :param grad: Gradient at the logits `(b, K)`.
-        :return: Gradients at the frames `(T, b, ...)` and at their mean `(b, ...)`; None where no chain leads.
+        :return: Gradient at the frames `(T, b, ...)`.
         """
-        at_frames = at_mean = None
+        at_mean: Tensor | None = None
         for weight, replayed in self.replays:
             at_mean = _accumulate(at_mean, _vjp(replayed, self.mean, grad), weight)
+        at_frames = None if at_mean is None else (at_mean / len(self.frames)).expand_as(self.frames)
         if self.stepwise:
-            if self.unrolled is None:
-                if _state(self.network) != self.state:
-                    raise RuntimeError("the network's weights or modes changed between its forward and backward pass.")
-                with left_alone(self.network), self.precision:
-                    tape, leaf, unrolled = self._unroll()
-            else:
-                tape, leaf, unrolled = self.unrolled
-            for weight, tape.chain in self.stepwise:
-                at_frames = _accumulate(at_frames, _vjp(unrolled, leaf, grad), weight)
-        return at_frames, at_mean
+            if self.unrolled is None and _state(self.network) != self.state:
+                raise RuntimeError("the network's weights or modes changed between its forward and backward pass.")
+            with left_alone(self.network, self.random), self.precision:
+                tape, leaf, unrolled = self._unroll() if self.unrolled is None else self.unrolled
+                at_frames = None if at_frames is None else at_frames.clone()
+                for weight, tape.chain in self.stepwise:
+                    at_frames = _accumulate(at_frames, _vjp(unrolled, leaf, grad), weight)
+        assert at_frames is not None
+        return at_frames
 
     def _unroll(self) -> tuple[StepByStep, Tensor, Tensor]:
-        tape = StepByStep(len(self.frames), len(self.mean), self.stepwise[0][1])
+        chains = [part for _, part in self.stepwise]
+        tape = StepByStep(*self.frames.shape[:2], chains[0], chains if self.due.layers else ())
         leaf = self.frames.detach().requires_grad_()
         with torch.enable_grad():
             return tape, leaf, self.network.run(leaf, tape)
 
     def _collapse(self, gained: list[tuple[float, BackwardChain]]) -> str:
-        """Simulate, and replay for each chain; the reason if the body refuses."""
-        network = self.network
-        compare = comparison_due(network, self.frames)
-        averages = len(AVERAGES) if compare else 0
-        self.logits, visits = simulate_in_chunks(network, self.frames, [part for _, part in gained], averages)
+        """Simulate, and replay for each chain; the reason if body or chains refuse."""
+        network, due, chains = self.network, self.due, [part for _, part in gained]
         try:
+            averages = len(AVERAGES) if due.numbers else 0
+            self.logits, visits = simulate_in_chunks(network, self.frames, chains, averages, due.layers)
             for index, (weight, _) in enumerate(gained):
                 self.replays.append((weight, replay(network, self.mean, visits, index)))
-            if compare:
-                spread_check(network, self.mean, visits, len(self.frames))
-                if average_check(network, self.frames.mean(0), visits, self.logits):
-                    comparison_done(network, self.frames)
-        except NotAffine as reason:
+            if due.numbers:
+                compare_numbers(network, self.frames, self.mean, visits, self.logits, self.replays[0][1])
+        except (NotAffine, NotItsGain) as reason:
             self.replays.clear()
-            remember(network, str(reason))
+            remember(network, reason, chains)
             return str(reason)
+        if due.numbers:
+            network._refusals.pop(modes(network), None)
         return ""
 
 
@@ -497,13 +602,27 @@ def replay(network: SpikingNetwork, mean: Tensor, visits: Visits, chain: int) ->
     :raises NotAffine: If the body cannot be replayed in one step.
     """
     check = AffineCheck(len(mean))
-    visitor = Replay(visits, chain, check)
-    with torch.enable_grad():
+    visitor = Replay(visits, chain, check.gains)
+    with torch.enable_grad(), _no_checkpoints():
         out = _at_batch_size(network, mean, visitor, check, ReadCheck())
     visitor.finish()
     if not out.requires_grad:
         raise NotAffine("the replay's output does not depend on the input")
     return out
+
+
+@contextmanager
+def _no_checkpoints() -> Iterator[None]:
+    """Refuse gradient checkpointing, which would run spiking layers once more in the backward pass."""
+    try:
+        refusing = torch.autograd.graph.disable_saved_tensors_hooks("it keeps its activations by hooks (checkpointing)")
+        refusing.__enter__()
+    except RuntimeError:  # the caller's own hooks are in force already
+        yield
+        return
+    with ExitStack() as stack:
+        stack.push(refusing.__exit__)
+        yield
 
 
 def _at_batch_size(network: SpikingNetwork, mean: Tensor, visitor: Visitor, *watching: Any) -> Tensor:
@@ -513,10 +632,12 @@ def _at_batch_size(network: SpikingNetwork, mean: Tensor, visitor: Visitor, *wat
             for watch in (*watching, visiting(visitor)):
                 stack.enter_context(watch)
             return network.body(mean)
-    except NotAffine:
+    except (NotAffine, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # it ran at batch T*B, so it is a layer that cannot run at B
-        raise NotAffine(f"the body does not run at batch size B ({type(error).__name__}: {error})") from error
+        if "memory" in str(error).lower():  # a CPU's allocator says so in a RuntimeError
+            raise
+        raise CannotRun(f"the body does not run at batch size B ({type(error).__name__}: {error})") from error
 
 
 def spread_check(network: SpikingNetwork, mean: Tensor, visits: Visits, time_steps: int) -> None:
@@ -536,51 +657,95 @@ def spread_check(network: SpikingNetwork, mean: Tensor, visits: Visits, time_ste
     replay(network, mean.detach()[rows].requires_grad_(), some, 0)
 
 
-def comparison_due(network: SpikingNetwork, frames: Tensor) -> bool:
-    """Whether to compare numbers, too: at the 1st, 2nd, 4th, 8th ... gradient until one comparison shows something.
+class Due(NamedTuple):
+    """What is to be compared at this gradient: at the 1st, 2nd, 4th, 8th ... of its kind, for ever.
 
+    :param numbers: What the body makes at batch size B with what it makes over all steps.
+    :param layers: What layers and chains say of themselves with what they do.
+    """
+
+    numbers: bool
+    layers: bool
+
+
+def due(network: SpikingNetwork, frames: Tensor, chains: Sequence[BackwardChain]) -> Due:
+    """
     :param network: The network, in whose modes and at whose batch size the body may behave as at no others.
     :param frames: Encoded frames `(T, B, ...)`.
+    :param chains: The chains that are followed.
+    :return: What is to be compared at this gradient.
     """
-    size = _size(network, frames)
-    number = network._compared.get(size, 0)
-    if number == DONE:
-        return False
-    network._compared[size] = number + 1
-    return (number + 1) & number == 0
+    now = modes(network)
+    kinds = ((now, *frames.shape[:2]), (now, frozenset(map(type, chains))))
+    numbers = [network._gradients.get(kind, 0) + 1 for kind in kinds]
+    network._gradients.update(zip(kinds, numbers, strict=True))
+    return Due(*(number & (number - 1) == 0 for number in numbers))
 
 
-def comparison_done(network: SpikingNetwork, frames: Tensor) -> None:
-    """Note that the comparison showed something.
+def compare_numbers(
+    network: SpikingNetwork, frames: Tensor, mean: Tensor, visits: Visits, logits: Tensor, replayed: Tensor
+) -> None:
+    """Compare numbers, whatever is known of the operations.
 
     :param network: The network.
     :param frames: Encoded frames `(T, B, ...)`.
-    """
-    network._compared[_size(network, frames)] = DONE
-
-
-def _size(network: SpikingNetwork, frames: Tensor) -> Any:
-    return (modes(network), *frames.shape[:2])
-
-
-def average_check(network: SpikingNetwork, mean: Tensor, visits: Visits, logits: Tensor) -> bool:
-    """Compare numbers: see :class:`Compare`.
-
-    :param network: The network.
-    :param mean: Mean over time of the frames themselves `(B, ...)`.
+    :param mean: Their mean over time `(B, ...)`, a leaf.
     :param visits: What a :class:`Simulate` kept of them, averages included.
     :param logits: Their logits `(B, K)`.
-    :return: Whether every spiking layer fired, so that every piece was tried.
+    :param replayed: What :func:`replay` made of them with the first chain's gains, `(B, K)`.
+    :raises NotAffine: If something is not as it should be.
+    """
+    spread_check(network, mean, visits, len(frames))
+    average_check(network, frames.mean(0), visits, logits)
+    adjoint_check(network, mean, visits, replayed)
+
+
+def average_check(network: SpikingNetwork, mean: Tensor, visits: Visits, logits: Tensor) -> None:
+    """The body at batch B meets the mean currents of a simulation, see :class:`Compare`.
+
+    :param network: The network.
+    :param mean: Mean over time of the frames `(B, ...)`.
+    :param visits: What a :class:`Simulate` kept of them, averages included.
+    :param logits: Their logits `(B, K)`.
     :raises NotAffine: If they differ.
     """
     compare = Compare(visits)
     with torch.no_grad():
         out = _at_batch_size(network, mean, compare)
-    return compare.agree(out, logits)
+    compare.agree(out, logits)
+
+
+def adjoint_check(network: SpikingNetwork, mean: Tensor, visits: Visits, replayed: Tensor) -> None:
+    """The backward pass of a replay is that of its forward pass: no hook, and no reading in between, changes it.
+
+    A replay is affine, so that a step of any length in its input changes its output by the derivative: for random g and
+    δ, g · (f(x + δ) - f(x)) must be (g J) · δ, sample by sample.
+
+    :param network: The network.
+    :param mean: Mean over time of the frames `(B, ...)`, a leaf.
+    :param visits: What a :class:`Simulate` kept.
+    :param replayed: What :func:`replay` made of them with the first chain's gains, `(B, K)`.
+    :raises NotAffine: If they differ.
+    """
+    generator = torch.Generator().manual_seed(0)
+    (at_logits, step) = (torch.randn(value.shape, generator=generator).to(value) for value in (replayed, mean))
+    step = step * mean.detach().abs().mean().clamp(min=1e-3)
+    pulled = _vjp(replayed, mean, at_logits)
+    with torch.no_grad():
+        change = _at_batch_size(network, mean.detach() + step, Replay(visits, 0, set())) - replayed.detach()
+        found = (pulled * step).flatten(1).double().sum(1)
+        expected = (at_logits * change).flatten(1).double().sum(1)
+        largest = (at_logits.flatten(1).norm(dim=1) * change.flatten(1).norm(dim=1)).double()
+        if _differ(found, expected, largest, change.dtype):
+            raise NotAffine("its backward pass is not that of its forward pass: something changes the gradient")
 
 
 def simulate_in_chunks(
-    network: SpikingNetwork, frames: Tensor, chains: Sequence[BackwardChain] = (), averages: int = 0
+    network: SpikingNetwork,
+    frames: Tensor,
+    chains: Sequence[BackwardChain] = (),
+    averages: int = 0,
+    compare: bool = False,
 ) -> tuple[Tensor, Visits]:
     """Run the network without a graph, some samples at a time.
 
@@ -588,12 +753,14 @@ def simulate_in_chunks(
     :param frames: Encoded frames `(T, B, ...)`.
     :param chains: Chains whose gains are wanted.
     :param averages: How many averages over time are wanted too, see :class:`Simulate`.
+    :param compare: Whether to compare what layers and chains say of themselves with what they do, see
+        :class:`Simulate`.
     :return: Logits `(B, K)`, and for every visit of a spiking layer the layer and what was kept of it, `(B, ...)`.
     """
     logits, visits = [], []
     with torch.no_grad():
         for chunk in batch_chunks(network, frames):
-            simulate = Simulate(len(frames), chunk.stop - chunk.start, chains, averages)
+            simulate = Simulate(len(frames), chunk.stop - chunk.start, chains, averages, compare and not visits)
             logits.append(network.run(frames[:, chunk], simulate))
             visits.append(simulate.visits)
     if len(visits) == 1:
@@ -629,34 +796,75 @@ def batch_chunks(network: SpikingNetwork, frames: Tensor, kept: str = "") -> lis
     return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
 
 
-def _activation(network: SpikingNetwork, x: Tensor, chain: BackwardChain) -> tuple[Tensor, Pullback]:
+def _activation(
+    network: SpikingNetwork, frames: Tensor, weighted: tuple[float, BackwardChain]
+) -> tuple[Tensor, Pullback]:
+    weight, chain = weighted
     assert isinstance(chain, CBA)
-    leaf = x.clone().requires_grad_()
-    with torch.enable_grad(), visiting(lambda layer, currents: chain.activation(currents, layer.threshold)):
-        logits = network.body(network.encoder.mean(leaf))
+    network.route = Route("activation", "CBA differentiates an activation network")
+    leaf = over_time(frames).detach().clone().requires_grad_()
+    with torch.enable_grad(), visiting(lambda layer, currents: _given(chain, _activated, chain, layer, currents)):
+        logits = checked_output(network.body(leaf), len(leaf))
 
     def pullback(grad: Tensor) -> Tensor:
-        return torch.autograd.grad(logits, leaf, grad, retain_graph=True)[0].contiguous()
+        return (weight / len(frames) * _vjp(logits, leaf, grad)).expand_as(frames)
 
     return logits.detach(), pullback
 
 
-def refusal(network: SpikingNetwork) -> str:
+def _activated(chain: CBA, layer: SpikingLayer, currents: Tensor) -> Tensor:
+    if not hasattr(layer, "threshold"):
+        raise NotGiven(f"{type(layer).__name__} has no attribute 'threshold', a firing threshold")
+    return chain.activation(currents, layer.threshold)
+
+
+def checked_output(out: Any, rows: int) -> Tensor:
+    """
+    :param out: What a body returned.
+    :param rows: Number of rows that it was given, T*B or B.
+    :return: It, `(rows, K)`.
+    :raises TypeError: If it is no tensor.
+    :raises ValueError: If it has another shape.
+    """
+    if not isinstance(out, Tensor):
+        got = type(out).__name__
+        if isinstance(out, (tuple, list)):
+            got += f" of {', '.join(type(part).__name__ for part in out)}"
+        raise TypeError(
+            f"body must return one tensor (T*B, K), the output at every step, got a {got}: wrap it in a module that "
+            "returns the output alone."
+        )
+    if out.dim() != 2 or len(out) != rows:
+        raise ValueError(f"body must map (T*B, ...) to (T*B, K), here ({rows}, K), got {tuple(out.shape)}.")
+    return out
+
+
+def refusal(network: SpikingNetwork, chains: Sequence[BackwardChain], again: bool) -> str:
     """
     :param network: The network.
-    :return: Why it was refused a collapse before, in its present modes; empty if it was not.
+    :param chains: The chains that are to be collapsed.
+    :param again: Whether a body that could not run at batch size B may try again: where numbers are compared.
+    :return: Why it, in its present modes, or one of them was refused a collapse before; empty if none was.
     """
-    return network._refusals.get(modes(network), "")
+    now = modes(network)
+    found = [network._refusals.get(key) for key in (now, *((now, type(chain)) for chain in chains))]
+    return next((str(reason) for reason in found if reason and not (again and isinstance(reason, CannotRun))), "")
 
 
-def remember(network: SpikingNetwork, reason: str) -> None:
-    """Keep, and say once, that the network in its present modes cannot be collapsed over time.
+def remember(network: SpikingNetwork, reason: Exception, chains: Sequence[BackwardChain]) -> None:
+    """Keep, and say once, that the network in its present modes, or a chain, cannot be collapsed over time.
 
     :param network: The network.
     :param reason: Why.
+    :param chains: The chains that were to be collapsed.
     """
-    network._refusals[modes(network)] = reason
-    logger.info("The gradient is taken step by step, not collapsed over time: %s.", reason)
+    now = modes(network)
+    keys: list[Any] = [(now, type(chain)) for chain in chains] if isinstance(reason, NotItsGain) else [now]
+    network._refusals.update(dict.fromkeys(keys, reason))
+    level = logging.WARNING if isinstance(reason, NotItsGain) else logging.INFO
+    if str(reason) not in network._said:
+        network._said.add(str(reason))
+        logger.log(level, "The gradient is taken step by step, not collapsed over time: %s.", reason)
 
 
 def modes(network: SpikingNetwork) -> tuple[tuple[int, bool], ...]:
@@ -668,20 +876,20 @@ def modes(network: SpikingNetwork) -> tuple[tuple[int, bool], ...]:
 
 
 @contextmanager
-def left_alone(network: SpikingNetwork) -> Iterator[None]:
+def left_alone(network: SpikingNetwork, random: States | None = None) -> Iterator[None]:
     """Leave weights, buffers, flags and the global random state as they were, whatever the body does inside the block.
 
-    The weights are out of the graph meanwhile: nobody needs their gradient, so none is computed.
+    The weights are out of the graph meanwhile: nobody needs their gradient, so none is computed. What the body draws at
+    random comes from the network's own generators.
 
     :param network: The network.
+    :param random: Where those stood, to draw the same once more.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    training = any(module.training for module in network.body.modules())
-    devices = sorted({p.device.index or 0 for p in network.parameters() if p.device.type == "cuda"})
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
-        with torch.random.fork_rng(devices=devices if training else []), buffers_kept(network):
+        with network.own_randomness(random), buffers_kept(network):
             yield
     finally:
         for parameter in parameters:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,9 +12,11 @@ from torch import Tensor, nn
 
 from art_snn.chains import CBA, STBP, BackwardChain, get_chain
 from art_snn.encoders import DirectEncoder, Encoder
-from art_snn.gradients import AttackGradient, Route, Simulate, simulate_in_chunks
+from art_snn.gradients import AttackGradient, Route, Simulate, checked_output, simulate_in_chunks
+from art_snn.health import GradientHealth
 from art_snn.neurons import SpikingLayer, Visitor, visiting
 from art_snn.normalise import Normalise
+from art_snn.randomness import Randomness, States
 from art_snn.rate_training import logits_for_training
 
 logger = logging.getLogger(__name__)
@@ -34,9 +38,14 @@ class SpikingNetwork(nn.Module):
     Inside the body time is merged into the batch, `(T*B, ...)`, time first, so that every ordinary torch layer works
     as it is; spiking layers unfold it. The readout is the mean over time of the body's output.
 
-    A forward pass whose input requires a gradient follows `chain`, and reaches the input only. A forward pass whose
-    input does not is the network itself, differentiable in its weights by `training_chain`, STBP (γ = 1)
-    unless set otherwise.
+    In evaluation mode, a forward pass whose input requires a gradient is an attack's: it follows `chain`, and reaches
+    the input only. Every other forward pass is the network itself, differentiable in its weights, and in training mode
+    in its input, by `training_chain`, STBP (γ = 1) unless set otherwise. :meth:`attacked` is the attack's view in
+    training mode.
+
+    What the body draws at random (dropout that stays on) comes from generators of the network's own but for training,
+    fresh at every pass; the global random state is left alone. They begin at torch's seed at construction;
+    `network.randomness.reseed(0)` begins anew.
 
     :param body: Any torch module with spiking layers inside, from `(T*B, ...)` to `(T*B, K)`.
     :param time_steps: Number of time steps T >= 1.
@@ -75,8 +84,14 @@ class SpikingNetwork(nn.Module):
         #: How the last gradient was taken, and why; None before the first.
         self.route: Route | None = None
         self.training_chain = STBP()
-        self._refusals: dict[Any, str] = {}
-        self._compared: dict[Any, int] = {}
+        #: How many samples the last gradient could move; None before the first.
+        self.health: GradientHealth | None = None
+        self.randomness = Randomness(torch.initial_seed())
+        self._attacked = self._warned = False
+        self._weights: tuple[int, ...] = ()  # their versions, when they were last looked at
+        self._refusals: dict[Any, Exception] = {}
+        self._said: set[str] = set()
+        self._gradients: dict[Any, int] = {}
         self._footprints: dict[Any, tuple[int, int]] = {}
 
     @property
@@ -126,20 +141,91 @@ class SpikingNetwork(nn.Module):
         :raises ValueError: If the input's shape does not fit.
         """
         x = self._checked(x)
-        if torch.is_grad_enabled() and x.requires_grad:
+        differentiable = torch.is_grad_enabled() and x.requires_grad
+        if self.training and not self._attacked:
+            if differentiable or self._learns():
+                return logits_for_training(self, self.frames(x), self.training_chain)
+            return simulate_in_chunks(self, self.frames(x))[0]
+        self.check_weights()
+        if differentiable:
             return AttackGradient.apply(x, self)
-        frames = self.frames(x)
-        if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
-            return logits_for_training(self, frames, self.training_chain)
-        return simulate_in_chunks(self, frames)[0]
+        if self._learns():
+            return logits_for_training(self, self.frames(x), self.training_chain)
+        with self.own_randomness():
+            return simulate_in_chunks(self, self.frames(x))[0]
+
+    def _learns(self) -> bool:
+        return torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+
+    @contextmanager
+    def attacked(self) -> Iterator[None]:
+        """Inside the block a forward pass whose input requires a gradient follows `chain`, in training mode too."""
+        before, self._attacked = self._attacked, True
+        try:
+            yield
+        finally:
+            self._attacked = before
+
+    @contextmanager
+    def own_randomness(self, states: States | None = None) -> Iterator[None]:
+        """Inside the block torch's global generators are the network's own, on all devices of its weights.
+
+        :param states: As for :meth:`~art_snn.randomness.Randomness.in_force`.
+        """
+        devices = sorted({p.device for p in self.parameters()}, key=str)
+        with self.randomness.in_force(devices, states):
+            yield
+
+    @property
+    def draws(self) -> int:
+        """How many passes drew something at random, in the encoder or in the body."""
+        return self.randomness.draws + getattr(self.encoder, "draws", 0)
+
+    def check_weights(self, *, anew: bool = False) -> None:
+        """
+        :param anew: Whether to look at weights that torch does not know to have changed.
+        :raises ValueError: If a weight is NaN or infinite, or a running statistic NaN; the message names its layer.
+            Spikes would hide it: comparisons with NaN are false, so that predictions are finite and wrong.
+        """
+        named = [*self.body.named_parameters(), *self.body.named_buffers()]
+        versions = tuple(value._version for _, value in named)
+        if versions == self._weights and not anew:
+            return
+        for name, value in named:
+            if not value.is_floating_point():
+                continue
+            bad = torch.isnan(value) if not isinstance(value, nn.Parameter) else ~torch.isfinite(value)
+            if bool(bad.any()):
+                raise ValueError(
+                    f"body.{name} holds {int(bad.sum())} of {value.numel()} numbers that are NaN or infinite: "
+                    "predictions of spiking layers hide it, and no attack moves."
+                )
+        self._weights = versions
+
+    def warn_of_health(self) -> None:
+        """Say :attr:`health`, once for a network."""
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "Attacks stand still on some samples: %s. Robustness that is measured so is none. (Said once; "
+                "SpikingNetwork.health tells it of every gradient.)",
+                self.health,
+            )
 
     def frames(self, x: Tensor) -> Tensor:
         """Encode `x`.
 
         :param x: Input `(B, ...)`.
         :return: Frames `(T, B, ...)`, differentiable in `x`.
+        :raises ValueError: If the encoder gives something else.
         """
-        return self.encoder(x, self.time_steps)
+        frames = self.encoder(x, self.time_steps)
+        if not isinstance(frames, Tensor) or frames.shape[:2] != (self.time_steps, len(x)):
+            raise ValueError(
+                f"encoder {type(self.encoder).__name__} must give frames ({self.time_steps}, {len(x)}, ...), got "
+                f"{tuple(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__}."
+            )
+        return frames
 
     def run(self, frames: Tensor, visitor: Visitor) -> Tensor:
         """Simulate the body on encoded frames and read it out.
@@ -150,13 +236,9 @@ class SpikingNetwork(nn.Module):
         """
         time_steps, batch = frames.shape[:2]
         # The layers before the first spiking layer see the same at every step: they run once, not T times.
-        once = self.encoder.static and _reaches_neurons_straight(self.body)
+        once = frames.stride(0) == 0 and _reaches_neurons_straight(self.body)
         with visiting(visitor):
-            out = self.body(frames[0] if once else frames.flatten(0, 1))
-        if out.dim() != 2 or len(out) != time_steps * batch:
-            raise ValueError(
-                f"body must map (T*B, ...) to (T*B, K), here ({time_steps * batch}, K), got {tuple(out.shape)}."
-            )
+            out = checked_output(self.body(frames[0] if once else frames.flatten(0, 1)), time_steps * batch)
         return out.to(self.dtype).unflatten(0, (time_steps, batch)).mean(0)  # autocast leaves it in half precision
 
     def footprint(self, frames: Tensor) -> tuple[int, int]:

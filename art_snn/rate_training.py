@@ -28,15 +28,16 @@ from torch.overrides import TorchFunctionMode
 
 from art_snn.affine import NotAffine
 from art_snn.chains import BackwardChain
+from art_snn.claims import NotItsGain
 from art_snn.gradients import (
     AVERAGES,
     Compare,
     Simulate,
     StepByStep,
     buffers_kept,
-    comparison_done,
-    comparison_due,
+    due,
     left_alone,
+    over_time,
     refusal,
     remember,
     replay,
@@ -59,26 +60,27 @@ def logits_for_training(network: SpikingNetwork, frames: Tensor, chain: Backward
     :param chain: The chain, which must follow the simulation.
     :return: Logits `(B, K)`.
     """
-    if not chain.has_gain or network.gradient_route == "step-by-step" or refusal(network):
-        return network.run(frames, StepByStep(frames.shape[0], frames.shape[1], chain))
-    averages = len(AVERAGES) if comparison_due(network, frames) else 1
-    simulate = Simulate(frames.shape[0], frames.shape[1], [chain], averages)
-    recorder, mean, undo = _RecordBatchNorm(), frames.mean(0), undo_buffers(network)
-    with torch.no_grad(), recorder:
-        logits = network.run(frames, simulate)
+    compare = due(network, frames, [chain])
+    stepwise = StepByStep(frames.shape[0], frames.shape[1], chain, [chain] if compare.layers else ())
+    if not chain.has_gain or network.gradient_route == "step-by-step" or refusal(network, [chain], compare.numbers):
+        return network.run(frames, stepwise)
+    averages = len(AVERAGES) if compare.numbers else 1
+    simulate = Simulate(frames.shape[0], frames.shape[1], [chain], averages, compare.layers)
+    recorder, mean, undo = _RecordBatchNorm(), over_time(frames), undo_buffers(network)
     try:
+        with torch.no_grad(), recorder:
+            logits = network.run(frames, simulate)
         _check(network, mean, simulate, recorder)
         visitor, replay_norm = _Replay(simulate.visits), _ReplayBatchNorm(recorder.statistics, constant=False)
         with buffers_kept(network), replay_norm, visiting(visitor):
             out = network.body(mean)
-        if visitor.agree(out, logits):
-            comparison_done(network, frames)
-    except NotAffine as reason:
+        visitor.agree(out, logits)
+    except (NotAffine, NotItsGain) as reason:
         if network.gradient_route == "collapsed":
             raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.") from None
-        remember(network, str(reason))
+        remember(network, reason, [chain])
         undo()  # the step is taken again
-        return network.run(frames, StepByStep(frames.shape[0], frames.shape[1], chain))
+        return network.run(frames, stepwise)
     return out
 
 
@@ -88,7 +90,7 @@ class _Replay(Compare):
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
         gain, rate, *averages = self.kept(layer, x)
         if averages:
-            self.note(x, rate, *averages)
+            self.note(x, *averages)
         return _RateWithGain.apply(x, rate, gain)
 
 
@@ -111,7 +113,7 @@ def _check(network: SpikingNetwork, mean: Tensor, simulate: Simulate, recorder: 
     """
     with left_alone(network):
         with _ReplayBatchNorm(recorder.statistics, constant=True):
-            replay(network, mean.clone().requires_grad_(), simulate.visits, 0)
+            replay(network, mean.detach().clone().requires_grad_(), simulate.visits, 0)
         with _ReplayBatchNorm(recorder.statistics, constant=True):
             spread_check(network, mean, simulate.visits, simulate.time_steps)
 
