@@ -95,12 +95,9 @@ def _check_derivative(layer: SpikingLayer, currents: Tensor) -> None:
     With a slope of nearly 0 for every spike, and a gradient at the spikes of w(t) by that slope, `derivative` gives the
     gradient of Σ w(t) m(t) past all resets.
     """
-    try:
-        exact = layer.trace(currents.double())
-        unit = torch.ones_like(exact.spikes)
-        layer.derivative(unit, unit, exact)
-    except NotGiven:
+    if type(layer).derivative is SpikingLayer.derivative:  # it gives none
         return
+    exact = layer.trace(currents.double())
     for number in range(DIRECTIONS):
         weights, direction = _random(exact.spikes, 2 * number), _random(exact.spikes, 2 * number + 1)
         ahead, behind = (layer.trace(exact.currents + sign * STEP * direction) for sign in (1, -1))

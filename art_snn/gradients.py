@@ -430,8 +430,9 @@ def _look_after(
         if broken.any():
             network.check_weights(anew=True)
         names = _silent(network, frames[:, blocked.nonzero().flatten()[:LOOKED_AT]])
-    counts = (int(found.sum()) for found in (zero, zero & without, broken))
-    network.health = GradientHealth(repr(chain), len(grad), *counts, names)
+    network.health = GradientHealth(
+        repr(chain), len(grad), int(zero.sum()), int((zero & without).sum()), int(broken.sum()), names
+    )
     if bool(blocked.any()):
         network.warn_of_health()
 
@@ -518,7 +519,7 @@ class _Piece:
             if network.randomness.moved(self.random):  # in one go, as its graph will be, to draw the same
                 self.random = network.randomness.now()
                 with torch.no_grad():
-                    self.logits = network.run(frames, Simulate(*frames.shape[:2]))
+                    self.logits = network.run(frames, Simulate(frames.shape[0], frames.shape[1]))
         network.route = (
             Route("step-by-step", reason)
             if self.stepwise
@@ -547,7 +548,8 @@ class _Piece:
 
     def _unroll(self) -> tuple[StepByStep, Tensor, Tensor]:
         chains = [part for _, part in self.stepwise]
-        tape = StepByStep(*self.frames.shape[:2], chains[0], chains if self.due.layers else ())
+        time_steps, batch = self.frames.shape[:2]
+        tape = StepByStep(time_steps, batch, chains[0], chains if self.due.layers else ())
         leaf = self.frames.detach().requires_grad_()
         with torch.enable_grad():
             return tape, leaf, self.network.run(leaf, tape)
@@ -573,7 +575,15 @@ class _Piece:
 
 def _state(network: SpikingNetwork) -> Any:
     """What must be the same when a graph is built again: the layers' modes and the versions of their weights."""
-    return modes(network), tuple(parameter._version for parameter in network.parameters())
+    return modes(network), tuple(version(parameter) for parameter in network.parameters())
+
+
+def version(value: Tensor) -> int:
+    """
+    :param value: A weight or a buffer.
+    :return: How often it was changed in place, as far as torch counts that: not in inference mode.
+    """
+    return 0 if value.is_inference() else value._version
 
 
 def _autocast(device: str) -> torch.autocast:
@@ -757,7 +767,8 @@ def simulate_in_chunks(
         :class:`Simulate`.
     :return: Logits `(B, K)`, and for every visit of a spiking layer the layer and what was kept of it, `(B, ...)`.
     """
-    logits, visits = [], []
+    logits: list[Tensor] = []
+    visits: list[Visits] = []
     with torch.no_grad():
         for chunk in batch_chunks(network, frames):
             simulate = Simulate(len(frames), chunk.stop - chunk.start, chains, averages, compare and not visits)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from art_snn.chains import CBA, STBP, BackwardChain, get_chain
 from art_snn.encoders import DirectEncoder, Encoder
-from art_snn.gradients import AttackGradient, Route, Simulate, checked_output, simulate_in_chunks
+from art_snn.gradients import AttackGradient, Route, Simulate, checked_output, simulate_in_chunks, version
 from art_snn.health import GradientHealth
 from art_snn.neurons import SpikingLayer, Visitor, visiting
 from art_snn.normalise import Normalise
@@ -188,7 +188,7 @@ class SpikingNetwork(nn.Module):
             Spikes would hide it: comparisons with NaN are false, so that predictions are finite and wrong.
         """
         named = [*self.body.named_parameters(), *self.body.named_buffers()]
-        versions = tuple(value._version for _, value in named)
+        versions = tuple(version(value) for _, value in named)
         if versions == self._weights and not anew:
             return
         for name, value in named:

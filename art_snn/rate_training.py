@@ -34,6 +34,7 @@ from art_snn.gradients import (
     Compare,
     Simulate,
     StepByStep,
+    adjoint_check,
     buffers_kept,
     due,
     left_alone,
@@ -70,7 +71,7 @@ def logits_for_training(network: SpikingNetwork, frames: Tensor, chain: Backward
     try:
         with torch.no_grad(), recorder:
             logits = network.run(frames, simulate)
-        _check(network, mean, simulate, recorder)
+        _check(network, mean, simulate, recorder, compare.numbers)
         visitor, replay_norm = _Replay(simulate.visits), _ReplayBatchNorm(recorder.statistics, constant=False)
         with buffers_kept(network), replay_norm, visiting(visitor):
             out = network.body(mean)
@@ -106,16 +107,22 @@ class _RateWithGain(torch.autograd.Function):
         return grad * gain, None, None
 
 
-def _check(network: SpikingNetwork, mean: Tensor, simulate: Simulate, recorder: _RecordBatchNorm) -> None:
+def _check(
+    network: SpikingNetwork, mean: Tensor, simulate: Simulate, recorder: _RecordBatchNorm, numbers: bool
+) -> None:
     """Watch a replay with the weights out of the graph; batch norm in training mode is affine, given its statistics.
 
     :raises NotAffine: If the body is not.
     """
+    visits, leaf = simulate.visits, mean.detach().clone().requires_grad_()
     with left_alone(network):
         with _ReplayBatchNorm(recorder.statistics, constant=True):
-            replay(network, mean.detach().clone().requires_grad_(), simulate.visits, 0)
+            replayed = replay(network, leaf, visits, 0)
         with _ReplayBatchNorm(recorder.statistics, constant=True):
-            spread_check(network, mean, simulate.visits, simulate.time_steps)
+            spread_check(network, mean, visits, simulate.time_steps)
+        if numbers:
+            with _ReplayBatchNorm(recorder.statistics, constant=True):
+                adjoint_check(network, leaf, visits, replayed)
 
 
 class _BatchNorm(TorchFunctionMode):

@@ -1,4 +1,4 @@
-"""Nothing is believed unchecked: what neurons, chains, encoders and bodies say of themselves is compared with what is."""
+"""Nothing is believed unchecked: what neurons, chains, encoders and bodies say of themselves is compared."""
 
 from __future__ import annotations
 
@@ -311,7 +311,11 @@ class TestBodies:
         assert network.route.reason.startswith("its backward pass is not that of its forward pass")
 
     def test_running_out_of_memory_is_no_property_of_a_body(self):
-        for error in (torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("can't allocate memory")):
+        for error in (
+            torch.OutOfMemoryError("CUDA out of memory"),
+            MemoryError(),
+            RuntimeError("can't allocate memory"),
+        ):
             failing = [error]
 
             def once(x, failing=failing):
@@ -344,7 +348,7 @@ class TestBodies:
         network = network_of(LIF)
         network.body.append(Call(lambda x: (x, x)))
         for chain in (HART(), CBA()):
-            with pytest.raises(TypeError, match="one tensor .* got a tuple of Tensor, Tensor"):
+            with pytest.raises(TypeError, match=r"one tensor .* got a tuple of Tensor, Tensor"):
                 nets.gradient(network, nets.image(1), chain)
         with pytest.raises(TypeError, match="one tensor"), torch.no_grad():
             network(nets.image(1))

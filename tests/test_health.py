@@ -1,4 +1,4 @@
-"""A gradient that cannot move a sample is said, a weight that is no number is an error: neither is taken for robustness."""
+"""A gradient that cannot move a sample is said, a weight that is no number is an error: neither is robustness."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def test_what_is_drawn_again_is_the_same():
 
 
 def test_seeds_are_mixed_so_that_none_repeats_in_its_last_32_bits():
-    """torch's CPU generator takes no more of a seed; draws were set apart by 2^20, and so repeated after 4,096 steps."""
+    """torch's CPU generator takes no more of a seed: draws that are 2^20 apart repeated after 4,096 of them."""
     seeds = {mixed_seed(0, step << 20) % 2**32 for step in range(20_000)}
     assert len(seeds) > 19_990
     x = torch.full((1, 200), 0.5)
