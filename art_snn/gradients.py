@@ -48,9 +48,13 @@ CHUNK = 16 << 20
 #: largest: more than rounding does, TF32's included, and less than any error that matters.
 ROUNDING = 1e-2
 
+#: How torch says that memory ran out, where it has no exception of its own for it.
+EXHAUSTED = ("out of memory", "allocate memory", "not enough memory", "alloc_failed")
+
 #: Samples without a gradient in which it is looked for the layers that never fired.
 LOOKED_AT = 4
 
+Modes = tuple[tuple[int, bool], ...]
 Pullback = Callable[[Tensor], Tensor]
 #: Spiking layers in the order in which a pass met them, each with the gains of the chains in question, and perhaps its
 #: averages over time.
@@ -463,7 +467,7 @@ def _simulated(
     chains = [part for _, part in parts]
     stepwise = network.gradient_route == "step-by-step" or not all(part.has_gain for part in chains)
     compare = due(network, frames, chains)
-    graph = stepwise or refusal(network, chains, compare.numbers)
+    graph = stepwise or refusal(network, chains, compare)
     chunks = batch_chunks(network, frames, "graph" if graph else "replay")
     pieces = [_Piece(network, frames[:, chunk], parts, lazy=len(chunks) > 1, due=compare) for chunk in chunks]
 
@@ -497,7 +501,7 @@ class _Piece:
         reason = (
             "it was asked for"
             if network.gradient_route == "step-by-step"
-            else refusal(network, [part for _, part in gained], due.numbers)
+            else refusal(network, [part for _, part in gained], due)
         )
         if gained and not reason:
             reason = self._collapse(gained)
@@ -566,10 +570,10 @@ class _Piece:
                 compare_numbers(network, self.frames, self.mean, visits, self.logits, self.replays[0][1])
         except (NotAffine, NotItsGain) as reason:
             self.replays.clear()
-            remember(network, reason, chains)
+            remember(network, reason, chains, due)
             return str(reason)
         if due.numbers:
-            network._refusals.pop(modes(network), None)
+            network._refusals.pop(due.modes, None)
         return ""
 
 
@@ -645,7 +649,7 @@ def _at_batch_size(network: SpikingNetwork, mean: Tensor, visitor: Visitor, *wat
     except (NotAffine, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # it ran at batch T*B, so it is a layer that cannot run at B
-        if "memory" in str(error).lower():  # a CPU's allocator says so in a RuntimeError
+        if any(phrase in str(error).lower() for phrase in EXHAUSTED):
             raise
         raise CannotRun(f"the body does not run at batch size B ({type(error).__name__}: {error})") from error
 
@@ -672,10 +676,12 @@ class Due(NamedTuple):
 
     :param numbers: What the body makes at batch size B with what it makes over all steps.
     :param layers: What layers and chains say of themselves with what they do.
+    :param modes: The modes of the network's layers, see :func:`modes`.
     """
 
     numbers: bool
     layers: bool
+    modes: Modes
 
 
 def due(network: SpikingNetwork, frames: Tensor, chains: Sequence[BackwardChain]) -> Due:
@@ -687,9 +693,10 @@ def due(network: SpikingNetwork, frames: Tensor, chains: Sequence[BackwardChain]
     """
     now = modes(network)
     kinds = ((now, *frames.shape[:2]), (now, frozenset(map(type, chains))))
-    numbers = [network._gradients.get(kind, 0) + 1 for kind in kinds]
-    network._gradients.update(zip(kinds, numbers, strict=True))
-    return Due(*(number & (number - 1) == 0 for number in numbers))
+    counted = [network._gradients.get(kind, 0) + 1 for kind in kinds]
+    network._gradients.update(zip(kinds, counted, strict=True))
+    numbers, layers = (number & (number - 1) == 0 for number in counted)
+    return Due(numbers, layers, now)
 
 
 def compare_numbers(
@@ -850,26 +857,30 @@ def checked_output(out: Any, rows: int) -> Tensor:
     return out
 
 
-def refusal(network: SpikingNetwork, chains: Sequence[BackwardChain], again: bool) -> str:
+def refusal(network: SpikingNetwork, chains: Sequence[BackwardChain], compare: Due) -> str:
     """
     :param network: The network.
     :param chains: The chains that are to be collapsed.
-    :param again: Whether a body that could not run at batch size B may try again: where numbers are compared.
+    :param compare: What is compared; where numbers are, a body that could not run at batch size B may try again.
     :return: Why it, in its present modes, or one of them was refused a collapse before; empty if none was.
     """
-    now = modes(network)
+    if not network._refusals:
+        return ""
+    now = compare.modes
     found = [network._refusals.get(key) for key in (now, *((now, type(chain)) for chain in chains))]
-    return next((str(reason) for reason in found if reason and not (again and isinstance(reason, CannotRun))), "")
+    refused = (one for one in found if one and not (compare.numbers and isinstance(one, CannotRun)))
+    return str(next(refused, ""))
 
 
-def remember(network: SpikingNetwork, reason: Exception, chains: Sequence[BackwardChain]) -> None:
+def remember(network: SpikingNetwork, reason: Exception, chains: Sequence[BackwardChain], compare: Due) -> None:
     """Keep, and say once, that the network in its present modes, or a chain, cannot be collapsed over time.
 
     :param network: The network.
     :param reason: Why.
     :param chains: The chains that were to be collapsed.
+    :param compare: What was compared.
     """
-    now = modes(network)
+    now = compare.modes
     keys: list[Any] = [(now, type(chain)) for chain in chains] if isinstance(reason, NotItsGain) else [now]
     network._refusals.update(dict.fromkeys(keys, reason))
     level = logging.WARNING if isinstance(reason, NotItsGain) else logging.INFO
@@ -878,7 +889,7 @@ def remember(network: SpikingNetwork, reason: Exception, chains: Sequence[Backwa
         logger.log(level, "The gradient is taken step by step, not collapsed over time: %s.", reason)
 
 
-def modes(network: SpikingNetwork) -> tuple[tuple[int, bool], ...]:
+def modes(network: SpikingNetwork) -> Modes:
     """
     :param network: The network.
     :return: What tells apart the states in which its layers may behave differently.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -141,21 +141,16 @@ class SpikingNetwork(nn.Module):
         :raises ValueError: If the input's shape does not fit.
         """
         x = self._checked(x)
-        differentiable = torch.is_grad_enabled() and x.requires_grad
-        if self.training and not self._attacked:
-            if differentiable or self._learns():
-                return logits_for_training(self, self.frames(x), self.training_chain)
-            return simulate_in_chunks(self, self.frames(x))[0]
-        self.check_weights()
-        if differentiable:
-            return AttackGradient.apply(x, self)
-        if self._learns():
+        differentiable = torch.is_grad_enabled()
+        trains = self.training and not self._attacked
+        if not trains:
+            self.check_weights()
+            if differentiable and x.requires_grad:
+                return AttackGradient.apply(x, self)
+        if differentiable and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
             return logits_for_training(self, self.frames(x), self.training_chain)
-        with self.own_randomness():
+        with nullcontext() if trains else self.own_randomness():
             return simulate_in_chunks(self, self.frames(x))[0]
-
-    def _learns(self) -> bool:
-        return torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
 
     @contextmanager
     def attacked(self) -> Iterator[None]:

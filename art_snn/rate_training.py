@@ -63,7 +63,7 @@ def logits_for_training(network: SpikingNetwork, frames: Tensor, chain: Backward
     """
     compare = due(network, frames, [chain])
     stepwise = StepByStep(frames.shape[0], frames.shape[1], chain, [chain] if compare.layers else ())
-    if not chain.has_gain or network.gradient_route == "step-by-step" or refusal(network, [chain], compare.numbers):
+    if not chain.has_gain or network.gradient_route == "step-by-step" or refusal(network, [chain], compare):
         return network.run(frames, stepwise)
     averages = len(AVERAGES) if compare.numbers else 1
     simulate = Simulate(frames.shape[0], frames.shape[1], [chain], averages, compare.layers)
@@ -79,7 +79,7 @@ def logits_for_training(network: SpikingNetwork, frames: Tensor, chain: Backward
     except (NotAffine, NotItsGain) as reason:
         if network.gradient_route == "collapsed":
             raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.") from None
-        remember(network, reason, [chain])
+        remember(network, reason, [chain], compare)
         undo()  # the step is taken again
         return network.run(frames, stepwise)
     return out
