@@ -68,6 +68,13 @@ class Route(NamedTuple):
     reason: str
 
 
+class Refusal(NamedTuple):
+    """Why body or chain cannot be collapsed over time, and whether that may have been so once only."""
+
+    reason: str
+    may_try_again: bool
+
+
 class _Unfold:
     """Between the body's merged layout `(T*B, ...)` and the spiking layers' `(T, B, ...)`."""
 
@@ -868,8 +875,7 @@ def refusal(network: SpikingNetwork, chains: Sequence[BackwardChain], compare: D
         return ""
     now = compare.modes
     found = [network._refusals.get(key) for key in (now, *((now, type(chain)) for chain in chains))]
-    refused = (one for one in found if one and not (compare.numbers and isinstance(one, CannotRun)))
-    return str(next(refused, ""))
+    return next((one.reason for one in found if one and not (compare.numbers and one.may_try_again)), "")
 
 
 def remember(network: SpikingNetwork, reason: Exception, chains: Sequence[BackwardChain], compare: Due) -> None:
@@ -882,7 +888,7 @@ def remember(network: SpikingNetwork, reason: Exception, chains: Sequence[Backwa
     """
     now = compare.modes
     keys: list[Any] = [(now, type(chain)) for chain in chains] if isinstance(reason, NotItsGain) else [now]
-    network._refusals.update(dict.fromkeys(keys, reason))
+    network._refusals.update(dict.fromkeys(keys, Refusal(str(reason), isinstance(reason, CannotRun))))
     level = logging.WARNING if isinstance(reason, NotItsGain) else logging.INFO
     if str(reason) not in network._said:
         network._said.add(str(reason))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from art_snn.chains import CBA, STBP, BackwardChain, get_chain
 from art_snn.encoders import DirectEncoder, Encoder
-from art_snn.gradients import AttackGradient, Route, Simulate, checked_output, simulate_in_chunks, version
+from art_snn.gradients import AttackGradient, Refusal, Route, Simulate, checked_output, simulate_in_chunks, version
 from art_snn.health import GradientHealth
 from art_snn.neurons import SpikingLayer, Visitor, visiting
 from art_snn.normalise import Normalise
@@ -89,7 +89,7 @@ class SpikingNetwork(nn.Module):
         self.randomness = Randomness(torch.initial_seed())
         self._attacked = self._warned = False
         self._weights: tuple[int, ...] = ()  # their versions, when they were last looked at
-        self._refusals: dict[Any, Exception] = {}
+        self._refusals: dict[Any, Refusal] = {}
         self._said: set[str] = set()
         self._gradients: dict[Any, int] = {}
         self._footprints: dict[Any, tuple[int, int]] = {}
