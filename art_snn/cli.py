@@ -188,6 +188,16 @@ def pair(context: click.Context, parameter: click.Parameter, value: str | None) 
     return height, width
 
 
+def number_or_max(context: click.Context, parameter: click.Parameter, value: str | None) -> float | str | None:
+    """A number, or `max`."""
+    if value is None or value == "max":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"expected max or a number, got {value!r}.") from None
+
+
 @main.command()
 @click.option(
     "--data",
@@ -202,6 +212,14 @@ def pair(context: click.Context, parameter: click.Parameter, value: str | None) 
     default=None,
     help="H,W of frames or images.  [default: the data set's own; 32,32 of nmnist and event-digits]",
 )
+@click.option(
+    "--scale",
+    callback=number_or_max,
+    default=None,
+    metavar="max|NUMBER",
+    help="Divide event frames by this number, so that ε is on [0, 1]; max is their largest value.  [default: counts]",
+)
+@click.option("--drop-outside", is_flag=True, help="Leave out events outside the sensor, instead of refusing them.")
 @click.option("--network", default="small_cnn", help="small_cnn, vgg11, resnet17, or vgg_dvs for event data.")
 @click.option("--width", type=float, default=1.0, help="Factor on the channels.")
 @click.option("--time-steps", type=int, default=8, help="Number of time steps T.")

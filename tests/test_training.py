@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from art_snn import PyTorchSNNClassifier, datasets, models, neurons
+from art_snn.audit import subjects
+from art_snn.audit.settings import AuditSettings
 from art_snn.chains import HART, RGA, STBP
 from art_snn.training import MemoryNeeded, TrainSettings, bytes_per_sample, loop, memory, train
 from art_snn.training.checkpoint import DamagedCheckpoint
@@ -30,6 +32,37 @@ def weights(folder) -> dict[str, torch.Tensor]:
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def image_folder(folder, colours: str):
+    """Twelve images of 8 x 8 pixels of each of two classes, and as many to test on."""
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for label in range(2):
+            (folder / part / str(label)).mkdir(parents=True)
+            for index in range(24):
+                pixels = generator.integers(150 + 40 * label, 256, (8, 8, 3), dtype=np.uint8)
+                if colours == "grey":
+                    pixels[:] = pixels[:, :, :1]
+                if colours == "constant":
+                    pixels[:, :, 2] = 51
+                Image.fromarray(pixels).save(folder / part / str(label) / f"{index}.png")
+    return folder
+
+
+def nmnist_with_a_stray(folder):
+    """Recordings of three events each, one of which has a fourth that is not on the sensor."""
+    events = np.array([[8, 9, 0, 0, 1], [20, 9, 128, 0, 2], [8, 21, 0, 0, 3]], np.uint8)
+    for part, number in (("Train", 3), ("Test", 1)):
+        for digit in range(10):
+            (folder / "NMNIST" / part / str(digit)).mkdir(parents=True)
+            for index in range(number):
+                (folder / "NMNIST" / part / str(digit) / f"{index}.bin").write_bytes(events.tobytes())
+    stray = np.array([[34, 9, 0, 0, 4]], np.uint8)
+    (folder / "NMNIST" / "Train" / "5" / "1.bin").write_bytes(events.tobytes() + stray.tobytes())
+    return folder
 
 
 class Cut(Exception):
@@ -62,6 +95,8 @@ class TestSettings:
             ("eps", 0.0),
             ("step_size", 0.0),
             ("gamma", -0.5),
+            ("scale", 0.0),
+            ("scale", "largest"),
             ("momentum", 1.0),
             ("weight_decay", -1.0),
         ],
@@ -78,6 +113,8 @@ class TestSettings:
             ({"size": (8, 8)}, "size belongs"),
             ({"data": "event-digits", "encoder": "poisson"}, "poisson"),
             ({"network": "vgg_dvs"}, "vgg_dvs is for event data"),
+            ({"scale": "max"}, "scale belongs to event data"),
+            ({"drop_outside": True, "data": "event-digits"}, "drop_outside belongs"),
             ({"spiking": False, "training_chain": "hart"}, "belong to spiking"),
             ({"chain": "rga", "gamma": 1.0}, "gamma belongs"),
             ({"spiking": False, "gamma": 1.0}, "gamma and encoder belong"),
@@ -268,6 +305,14 @@ class TestInterruption:
         with pytest.raises(DamagedCheckpoint, match=r"checkpoint\.safetensors"):
             train(TINY, tmp_path)
 
+    def test_a_run_from_before_a_setting_was_there_had_its_default(self, tmp_path):
+        first = train(TINY, tmp_path)
+        about = json.loads(first.path.read_text())
+        for name in ("scale", "drop_outside"):
+            del about["training"]["settings"][name]
+        first.path.write_text(json.dumps(about))
+        assert train(TINY, tmp_path) == first
+
     def test_a_finished_run_is_not_run_again(self, tmp_path):
         first = train(TINY, tmp_path)
         before = (tmp_path / "network.safetensors").stat().st_mtime_ns
@@ -345,6 +390,60 @@ class TestTraining:
         frames = torch.from_numpy(data.learned[0])
         assert torch.allclose(network.body[0].mean.flatten(), frames.mean((0, 1, 3, 4)), rtol=1e-4)
         assert len(result.rates) == 8
+
+    @pytest.mark.parametrize("colours", ["bright", "grey", "constant"])
+    def test_images_are_normalised_by_the_statistics_of_those_learned(self, colours, tmp_path):
+        folder = image_folder(tmp_path / "images", colours)
+        settings = changed(
+            data="image-folder", root=str(folder), network="vgg11", limit=None, width=0.02, epochs=1, batch_size=8
+        )
+        result = train(settings, tmp_path / "run")
+        data = load(settings)
+        x = data.learned[0].astype(np.float64)
+        kept = models.describe(result.path)["architecture"]["arguments"]
+        assert kept["mean"] == pytest.approx(x.mean((0, 2, 3)))
+        assert kept["std"] == pytest.approx([value or 1.0 for value in x.std((0, 2, 3)).round(9)])
+        network = models.load_network(result.path)
+        normalised = network.body[0](torch.from_numpy(data.learned[0]))
+        assert normalised.mean((0, 2, 3)).abs().max() < 1e-4 and torch.isfinite(normalised).all()
+
+    def test_frames_scaled_to_one_are_said_with_the_network(self, tmp_path):
+        settings = changed(data="event-digits", network="vgg_dvs", width=0.05, size=(16, 16), limit=60, epochs=1)
+        counts = load(settings)
+        result = train(dataclasses.replace(settings, scale="max"), tmp_path / "max")
+        scale = json.loads(result.path.read_text())["training"]["scale"]
+        assert scale == counts.clip_values[1] > 1.0 and counts.scale is None
+        train(dataclasses.replace(settings, scale=scale), tmp_path / "number")
+        assert same(weights(tmp_path / "max"), weights(tmp_path / "number"))
+        for one in ("max", scale):
+            data = load(dataclasses.replace(settings, scale=one))
+            assert data.clip_values == (0.0, 1.0) and data.scale == scale
+            assert np.array_equal(data.test[0], counts.test[0] / np.float32(scale))
+        with pytest.raises(ValueError, match="scale must be at least"):
+            load(dataclasses.replace(settings, scale=scale / 2))
+
+    def test_an_audit_divides_by_the_number_that_training_found(self, tmp_path):
+        settings = changed(
+            data="event-digits", network="vgg_dvs", width=0.05, size=(16, 16), limit=60, epochs=1, scale="max"
+        )
+        target, second = (train(dataclasses.replace(settings, seed=seed), tmp_path / str(seed)).path for seed in (0, 1))
+        audit = AuditSettings(target=str(target), second=str(second), eps=8 / 255, samples=20)
+        assert subjects.given(audit).attacked.x.max() <= 1.0
+        for path in (target, second):  # as if they had been trained where the largest value is another
+            about = json.loads(path.read_text())
+            about["training"]["scale"] /= 2
+            path.write_text(json.dumps(about))
+        with pytest.raises(ValueError, match="scale must be at least the largest value"):
+            subjects.given(audit)
+
+    def test_stray_events_are_left_out_where_asked(self, tmp_path, caplog):
+        settings = changed(
+            data="nmnist", root=str(nmnist_with_a_stray(tmp_path)), limit=None, held_out=10, batch_size=4
+        )
+        with pytest.raises(ValueError, match="--drop-outside"):
+            load(settings)
+        data = load(dataclasses.replace(settings, drop_outside=True))
+        assert len(data.learned[0]) == 20 and "1 events outside" in caplog.text
 
     @pytest.mark.parametrize("training_chain", ["stbp", "hart"])
     def test_mixed_precision_is_for_layers_not_for_neurons(self, training_chain, tmp_path, monkeypatch):

@@ -128,6 +128,8 @@ def _recipe(path: str) -> dict[str, Any]:
     recipe = description["training"].get("settings")
     if recipe is None:
         raise ValueError(f"{path} was not written by art-snn train: it does not say what data it was trained on.")
+    if recipe.get("scale") is not None:  # the number that "max" came to; other data may have another
+        recipe = recipe | {"scale": description["training"]["scale"]}
     architecture = description["architecture"]
     converted = architecture.get("converted")
     if not converted:

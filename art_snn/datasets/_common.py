@@ -301,7 +301,7 @@ def _writing() -> Iterator[None]:
 
 @contextmanager
 def _part(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which takes its name at the end of the block; it is locked till then, so that none removes it."""
+    """A file to write, which takes its name at the end of the block; locked till then, so that none removes it."""
     with _writing():
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)

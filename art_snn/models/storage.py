@@ -20,6 +20,7 @@ from torch import nn
 from art_snn._version import __version__
 from art_snn.encoders import DirectEncoder, Encoder, EventFrames, PoissonEncoder
 from art_snn.files import replacing
+from art_snn.models._common import normalised_before
 from art_snn.models.conversion import with_spikes
 from art_snn.models.resnet import resnet17
 from art_snn.models.small import small_cnn
@@ -131,7 +132,7 @@ def _built(description: dict[str, Any], file: Path) -> Any:
         arguments = dict(architecture["arguments"])
         encoder = _encoder(arguments.pop("encoder", None))
         arguments["input_shape"] = tuple(arguments["input_shape"])
-        network = BUILDERS[name](**arguments, encoder=encoder)
+        network = BUILDERS[name](**normalised_before(arguments), encoder=encoder)
         converted = architecture.get("converted")
         if converted:
             return with_spikes(network, converted["thresholds"], converted["time_steps"], encoder)

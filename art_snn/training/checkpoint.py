@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from art_snn.files import replacing
+from art_snn.training.settings import TrainSettings
 
 
 class DamagedCheckpoint(ValueError):
@@ -102,5 +103,6 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     :param now: Others.
     :return: What differs, in words; empty if nothing does.
     """
+    before = {each.name: each.default for each in fields(TrainSettings)} | before  # a setting of later date
     names = sorted((set(before) | set(now)) - {"root"})  # data may have moved
     return ", ".join(f"{n}: {before.get(n)!r}, now {now.get(n)!r}" for n in names if before.get(n) != now.get(n))

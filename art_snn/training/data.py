@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from art_snn import datasets
+from art_snn.datasets.frames import divide
 from art_snn.training.settings import EMBEDDED, EVENTS, TrainSettings
 
 #: Pixels of padding before a random crop, and whether a mirrored sample is of the same class.
@@ -35,6 +36,7 @@ class Data:
     :param test: Test samples.
     :param nb_classes: Number of classes K.
     :param clip_values: Smallest and largest value of an input.
+    :param scale: What event frames were divided by, if they were.
     """
 
     learned: tuple[np.ndarray, np.ndarray]
@@ -42,6 +44,7 @@ class Data:
     test: tuple[np.ndarray, np.ndarray]
     nb_classes: int
     clip_values: tuple[float, float]
+    scale: float | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -72,11 +75,16 @@ def load(settings: TrainSettings, *, verbose: bool = False, download: bool = Fal
         options["size"] = size
     if settings.data in (*EVENTS, "image-folder") and settings.data not in EMBEDDED:
         options["verbose"] = verbose
+    if settings.drop_outside:
+        options["drop_outside"] = True
     if download:
         options["download"] = True
     loader = getattr(datasets, settings.data.replace("-", "_"))
     arguments = [] if settings.data in EMBEDDED else [settings.root]
     (x, y), (x_test, y_test), low, high = loader(*arguments, **options)
+    scale = None
+    if settings.scale is not None:  # as the loaders do, which do not say by what
+        scale, high = divide(x, x_test, high, settings.scale), 1.0
     labels = y.argmax(1)
     try:
         learned, held_out = train_test_split(
@@ -95,6 +103,7 @@ def load(settings: TrainSettings, *, verbose: bool = False, download: bool = Fal
         (x_test[order], y_test.argmax(1)[order]),
         y.shape[1],
         (float(low), float(high)),
+        scale,
     )
 
 

@@ -27,6 +27,7 @@ from art_snn.encoders import Encoder, EventFrames, PoissonEncoder
 from art_snn.models._common import scaled
 from art_snn.network import SpikingNetwork
 from art_snn.neurons import SpikingLayer
+from art_snn.normalise import channel_statistics
 from art_snn.training import checkpoint, memory
 from art_snn.training.checkpoint import State
 from art_snn.training.data import Data, batches, load
@@ -232,6 +233,7 @@ class _Run:
             x, y = (part[: len(self.data.held_out[0])] for part in self.data.test)
             training = {
                 "settings": self.plain,
+                "scale": self.data.scale,
                 "history": self.state.history,
                 "accuracy": accuracy(self.classifier, *self.data.test),
                 "robust": robust_accuracy(self.attack, self.classifier, x, y),
@@ -330,12 +332,8 @@ def fresh_network(settings: TrainSettings, data: Data, rank: int = 0) -> Any:
         "spiking": settings.spiking,
         "width": scaled(16, settings.width) if settings.network == "small_cnn" else settings.width,
     }
-    if settings.data in EVENTS and settings.network != "small_cnn":
-        # Counts are normalised like pixels; their mean and deviation are those of the training samples.
-        frames = data.learned[0][:1000].astype(np.float64)
-        axes = tuple(axis for axis in range(frames.ndim) if axis != 2)
-        arguments["mean"] = [float(value) for value in frames.mean(axes)]
-        arguments["std"] = [float(value) or 1.0 for value in frames.std(axes)]
+    if settings.network != "small_cnn":  # whose first convolution has batch norm behind it, and no bias
+        arguments["mean"], arguments["std"] = channel_statistics(data.learned[0])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = getattr(models, settings.network)(data.input_shape[-3:], data.nb_classes, **arguments)
