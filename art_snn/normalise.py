@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-CHUNK = 256  # samples looked at at once, in float64
+CHUNK = 32  # samples looked at at once, in float64: 80 MiB of frames of 128 x 128 in ten time steps
 
 
 class Normalise(nn.Module):
