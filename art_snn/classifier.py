@@ -13,7 +13,8 @@ from art.defences.postprocessor import Postprocessor
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
-from art_snn.chains import CBA, BackwardChain, get_chain
+from art_snn.chains import BackwardChain, get_chain
+from art_snn.engine.route import warn_of_health
 from art_snn.network import SpikingNetwork
 from art_snn.neurons import SpikingLayer
 
@@ -147,7 +148,7 @@ class PyTorchSNNClassifier(PyTorchClassifier):
             with self._following(part):
                 found = super(PyTorchSNNClassifier, self).loss_gradient(x, y, training_mode=training_mode, **kwargs)
             if self.model.health is not None and self.model.health.share:  # here a flat loss is saturated
-                self.model.warn_of_health()
+                warn_of_health(self.model)
             return found
 
         return self._expected(gradient, chain)
@@ -239,7 +240,7 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         """One gradient; or, where CBA is part of a mixture and so has logits of its own, the sum of its parts'."""
         chain = self.chain if chain is None else get_chain(chain)
         parts = list(chain.parts())
-        if len(parts) == 1 or not any(isinstance(part, CBA) for _, part in parts):
+        if len(parts) == 1 or not any(part.has_activation for _, part in parts):
             return gradient(chain)
         return sum(weight * gradient(part) for weight, part in parts)
 

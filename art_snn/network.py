@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from art_snn.chains import CBA, STBP, BackwardChain, get_chain
+from art_snn.chains import STBP, BackwardChain, get_chain
 from art_snn.encoders import DirectEncoder, Encoder
-from art_snn.gradients import AttackGradient, Refusal, Route, Simulate, checked_output, simulate_in_chunks, version
+from art_snn.engine.chunk import simulate_in_chunks
+from art_snn.engine.isolate import check_weights, own_randomness
+from art_snn.engine.layout import checked_output
+from art_snn.engine.problem import Route, Seen
+from art_snn.engine.route import AttackGradient
+from art_snn.engine.weights import logits_for_training
 from art_snn.health import GradientHealth
 from art_snn.neurons import SpikingLayer, Visitor, visiting
 from art_snn.normalise import Normalise
-from art_snn.randomness import Randomness, States
-from art_snn.rate_training import logits_for_training
+from art_snn.randomness import Randomness
 
 logger = logging.getLogger(__name__)
 
@@ -81,18 +84,21 @@ class SpikingNetwork(nn.Module):
         self.time_steps = time_steps
         self.chain = chain
         self.gradient_route = "auto"
-        #: How the last gradient was taken, and why; None before the first.
-        self.route: Route | None = None
         self.training_chain = STBP()
-        #: How many samples the last gradient could move; None before the first.
-        self.health: GradientHealth | None = None
         self.randomness = Randomness(torch.initial_seed())
-        self._attacked = self._warned = False
-        self._weights: tuple[int, ...] = ()  # their versions, when they were last looked at
-        self._refusals: dict[Any, Refusal] = {}
-        self._said: set[str] = set()
-        self._gradients: dict[Any, int] = {}
-        self._footprints: dict[Any, tuple[int, int]] = {}
+        #: What the engine saw of it: how the last gradient was taken, what was refused before.
+        self.seen = Seen()
+        self._attacked = False
+
+    @property
+    def route(self) -> Route | None:
+        """How the last gradient was taken, and why; None before the first."""
+        return self.seen.route
+
+    @property
+    def health(self) -> GradientHealth | None:
+        """How many samples the last gradient could move; None before the first."""
+        return self.seen.health
 
     @property
     def chain(self) -> BackwardChain:
@@ -111,8 +117,11 @@ class SpikingNetwork(nn.Module):
     @training_chain.setter
     def training_chain(self, chain: str | BackwardChain) -> None:
         chain = get_chain(chain)
-        if any(isinstance(part, CBA) for _, part in chain.parts()):
-            raise ValueError("training_chain must follow the simulation, which CBA does not: it has another network's.")
+        without = [type(part).__name__ for _, part in chain.parts() if part.has_activation]
+        if without:
+            raise ValueError(
+                f"training_chain must follow the simulation, which {without[0]} does not: it has another network's."
+            )
         self._training_chain = chain
 
     @property
@@ -144,12 +153,12 @@ class SpikingNetwork(nn.Module):
         differentiable = torch.is_grad_enabled()
         trains = self.training and not self._attacked
         if not trains:
-            self.check_weights()
+            check_weights(self)
             if differentiable and x.requires_grad:
-                return AttackGradient.apply(x, self)
+                return AttackGradient.apply(x, self, self.chain)
         if differentiable and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
             return logits_for_training(self, self.frames(x), self.training_chain)
-        with nullcontext() if trains else self.own_randomness():
+        with nullcontext() if trains else own_randomness(self):
             return simulate_in_chunks(self, self.frames(x))[0]
 
     @contextmanager
@@ -161,51 +170,10 @@ class SpikingNetwork(nn.Module):
         finally:
             self._attacked = before
 
-    @contextmanager
-    def own_randomness(self, states: States | None = None) -> Iterator[None]:
-        """Inside the block torch's global generators are the network's own, on all devices of its weights.
-
-        :param states: As for :meth:`~art_snn.randomness.Randomness.in_force`.
-        """
-        devices = sorted({p.device for p in self.parameters()}, key=str)
-        with self.randomness.in_force(devices, states):
-            yield
-
     @property
     def draws(self) -> int:
         """How many passes drew something at random, in the encoder or in the body."""
         return self.randomness.draws + getattr(self.encoder, "draws", 0)
-
-    def check_weights(self, *, anew: bool = False) -> None:
-        """
-        :param anew: Whether to look at weights that torch does not know to have changed.
-        :raises ValueError: If a weight is NaN or infinite, or a running statistic NaN; the message names its layer.
-            Spikes would hide it: comparisons with NaN are false, so that predictions are finite and wrong.
-        """
-        named = [*self.body.named_parameters(), *self.body.named_buffers()]
-        versions = tuple(version(value) for _, value in named)
-        if versions == self._weights and not anew:
-            return
-        for name, value in named:
-            if not value.is_floating_point():
-                continue
-            bad = torch.isnan(value) if not isinstance(value, nn.Parameter) else ~torch.isfinite(value)
-            if bool(bad.any()):
-                raise ValueError(
-                    f"body.{name} holds {int(bad.sum())} of {value.numel()} numbers that are NaN or infinite: "
-                    "predictions of spiking layers hide it, and no attack moves."
-                )
-        self._weights = versions
-
-    def warn_of_health(self) -> None:
-        """Say :attr:`health`, once for a network."""
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "Attacks stand still on some samples: %s. Robustness that is measured so is none. (Said once; "
-                "SpikingNetwork.health tells it of every gradient.)",
-                self.health,
-            )
 
     def frames(self, x: Tensor) -> Tensor:
         """Encode `x`.
@@ -236,26 +204,15 @@ class SpikingNetwork(nn.Module):
             out = checked_output(self.body(frames[0] if once else frames.flatten(0, 1)), time_steps * batch)
         return out.to(self.dtype).unflatten(0, (time_steps, batch)).mean(0)  # autocast leaves it in half precision
 
-    def footprint(self, frames: Tensor) -> tuple[int, int]:
-        """Activation memory per sample, measured once for a shape on a single blank sample.
+    def once(self, frame: Tensor, visitor: Visitor) -> Tensor:
+        """Run the body at batch B.
 
-        :param frames: Encoded frames `(T, B, ...)`; only their shape and type count.
-        :return: Bytes of the largest spiking layer's activations over all T steps, and of all spiking layers' together.
+        :param frame: One frame `(B, ...)`.
+        :param visitor: What happens at the spiking layers.
+        :return: The body's output.
         """
-        key = (tuple(frames.shape[2:]), len(frames), frames.dtype, self.dtype)
-        if key not in self._footprints:
-            sizes: list[int] = []
-
-            def measure(layer: SpikingLayer, x: Tensor) -> Tensor:
-                spikes = simulate(layer, x)
-                sizes.append(spikes.numel() * spikes.element_size())
-                return spikes
-
-            simulate = Simulate(len(frames), 1)
-            with torch.no_grad():
-                self.run(torch.zeros_like(frames[:, :1]), measure)
-            self._footprints[key] = (max(sizes), sum(sizes))
-        return self._footprints[key]
+        with visiting(visitor):
+            return self.body(frame)
 
     def _checked(self, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor):

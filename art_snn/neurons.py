@@ -10,7 +10,7 @@ For a layer with input current x(t) = W s(t), threshold θ and membrane factor �
     η(t) = m(t) - v_{rest} \text{ (hard reset)}, \; θ \text{ (soft reset)}   && (2, 3)
 
 Nothing here knows about attacks. A spiking layer hands its current to whatever *visits* it: the engine in
-:mod:`art_snn.gradients` decides whether to simulate, to record, or to multiply by a gain.
+:mod:`art_snn.engine` decides whether to simulate, to record, or to multiply by a gain.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class SpikingLayer(nn.Module):
     """A layer of spiking neurons, as the engine and the chains know it: it owns its dynamics and their derivative.
 
     To bring other neurons, subclass :class:`Dynamics`, which needs their equations only; or this class, to say in one
-    go how all time steps run. What a layer says of itself is compared with what it does, see :mod:`art_snn.claims`.
+    go how all time steps run. What a layer says of itself is compared with what it does.
     """
 
     #: Firing threshold θ, at which surrogate gradients are centred and in units of which CBA and RGA take currents.

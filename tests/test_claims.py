@@ -12,8 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from art_snn import LIF, SpikingNetwork
 from art_snn.chains import BPTR, CBA, HART, RGA, STBP, BackwardChain, Mixed, Rate
 from art_snn.chains.surrogate import triangle
-from art_snn.claims import NotAsClaimed
 from art_snn.encoders import Encoder
+from art_snn.engine.claims import NotAsClaimed
 from art_snn.neurons import Dynamics, NotGiven, SpikingLayer, Trace
 from tests import networks as nets
 
@@ -303,7 +303,7 @@ class TestBodies:
         assert routes == ["collapsed", "collapsed", "step-by-step", "step-by-step"]
 
     def test_a_gradient_that_something_changes_is_seen_by_its_numbers(self, monkeypatch):
-        from art_snn import affine
+        from art_snn.engine import affine
 
         monkeypatch.setattr(affine, "ATTRIBUTES", affine.ATTRIBUTES | {"grad_fn"})
         network, x = nets.build(extra=Call(hook_on_the_node)), nets.image(1)

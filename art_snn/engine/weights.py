@@ -19,69 +19,56 @@ single step with what lies below, which no pass at batch B can hold.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from art_snn.affine import NotAffine
 from art_snn.chains import BackwardChain
-from art_snn.claims import NotItsGain
-from art_snn.gradients import (
-    AVERAGES,
-    Compare,
-    Simulate,
-    StepByStep,
-    adjoint_check,
-    buffers_kept,
-    due,
-    left_alone,
-    over_time,
-    refusal,
-    remember,
-    replay,
-    spread_check,
-    undo_buffers,
-)
-from art_snn.neurons import SpikingLayer, visiting
-
-if TYPE_CHECKING:
-    from art_snn.network import SpikingNetwork
+from art_snn.engine.affine import NotAffine
+from art_snn.engine.claims import NotItsGain
+from art_snn.engine.collapse import adjoint_check, replay, spread_check
+from art_snn.engine.compare import Compare, due, refusal, remember
+from art_snn.engine.isolate import buffers_kept, left_alone, undo_buffers
+from art_snn.engine.layout import over_time
+from art_snn.engine.problem import Problem
+from art_snn.engine.visit import AVERAGES, Simulate, StepByStep
+from art_snn.neurons import SpikingLayer
 
 Statistics = tuple[Tensor, Tensor]  # of one batch norm over all steps: mean and variance of each channel
 
 
-def logits_for_training(network: SpikingNetwork, frames: Tensor, chain: BackwardChain) -> Tensor:
+def logits_for_training(problem: Problem, frames: Tensor, chain: BackwardChain) -> Tensor:
     """Logits whose gradient in the weights follows a chain: in one pass where it can be, step by step otherwise.
 
-    :param network: The network.
+    :param problem: The problem, as the engine sees it.
     :param frames: Encoded frames `(T, B, ...)`.
     :param chain: The chain, which must follow the simulation.
     :return: Logits `(B, K)`.
     """
-    compare = due(network, frames, [chain])
+    compare = due(problem, frames, [chain])
     stepwise = StepByStep(frames.shape[0], frames.shape[1], chain, [chain] if compare.layers else ())
-    if not chain.has_gain or network.gradient_route == "step-by-step" or refusal(network, [chain], compare):
-        return network.run(frames, stepwise)
+    if not chain.has_gain or problem.gradient_route == "step-by-step" or refusal(problem, [chain], compare):
+        return problem.run(frames, stepwise)
     averages = len(AVERAGES) if compare.numbers else 1
     simulate = Simulate(frames.shape[0], frames.shape[1], [chain], averages, compare.layers)
-    recorder, mean, undo = _RecordBatchNorm(), over_time(frames), undo_buffers(network)
+    recorder, mean, undo = _RecordBatchNorm(), over_time(frames), undo_buffers(problem)
     try:
         with torch.no_grad(), recorder:
-            logits = network.run(frames, simulate)
-        _check(network, mean, simulate, recorder, compare.numbers)
+            logits = problem.run(frames, simulate)
+        _check(problem, mean, simulate, recorder, compare.numbers)
         visitor, replay_norm = _Replay(simulate.visits), _ReplayBatchNorm(recorder.statistics, constant=False)
-        with buffers_kept(network), replay_norm, visiting(visitor):
-            out = network.body(mean)
+        with buffers_kept(problem), replay_norm:
+            out = problem.once(mean, visitor)
         visitor.agree(out, logits)
     except (NotAffine, NotItsGain) as reason:
-        if network.gradient_route == "collapsed":
+        if problem.gradient_route == "collapsed":
             raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.") from None
-        remember(network, reason, [chain], compare)
+        remember(problem, reason, [chain], compare)
         undo()  # the step is taken again
-        return network.run(frames, stepwise)
+        return problem.run(frames, stepwise)
     return out
 
 
@@ -107,22 +94,20 @@ class _RateWithGain(torch.autograd.Function):
         return grad * gain, None, None
 
 
-def _check(
-    network: SpikingNetwork, mean: Tensor, simulate: Simulate, recorder: _RecordBatchNorm, numbers: bool
-) -> None:
+def _check(problem: Problem, mean: Tensor, simulate: Simulate, recorder: _RecordBatchNorm, numbers: bool) -> None:
     """Watch a replay with the weights out of the graph; batch norm in training mode is affine, given its statistics.
 
     :raises NotAffine: If the body is not.
     """
     visits, leaf = simulate.visits, mean.detach().clone().requires_grad_()
-    with left_alone(network):
+    with left_alone(problem):
         with _ReplayBatchNorm(recorder.statistics, constant=True):
-            replayed = replay(network, leaf, visits, 0)
+            replayed = replay(problem, leaf, visits, 0)
         with _ReplayBatchNorm(recorder.statistics, constant=True):
-            spread_check(network, mean, visits, simulate.time_steps)
+            spread_check(problem, mean, visits, simulate.time_steps)
         if numbers:
             with _ReplayBatchNorm(recorder.statistics, constant=True):
-                adjoint_check(network, leaf, visits, replayed)
+                adjoint_check(problem, leaf, visits, replayed)
 
 
 class _BatchNorm(TorchFunctionMode):
