@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from art_snn import datasets
+from art_snn import datasets, identity
 from art_snn.training.settings import EMBEDDED, EVENTS, TrainSettings
 
 #: Pixels of padding before a random crop, and whether a mirrored sample is of the same class.
@@ -26,6 +26,10 @@ AUGMENT = {
 }
 
 
+class MissingData(FileNotFoundError):
+    """A data set that is not where `root` says."""
+
+
 @dataclass(frozen=True)
 class Data:
     """A data set in parts, inputs `(N, *input_shape)` and integer labels `(N,)`.
@@ -35,6 +39,7 @@ class Data:
     :param test: Test samples.
     :param nb_classes: Number of classes K.
     :param clip_values: Smallest and largest value of an input.
+    :param identity: Digests of the data set's arrays, and of the indices of the three parts in them.
     """
 
     learned: tuple[np.ndarray, np.ndarray]
@@ -42,6 +47,7 @@ class Data:
     test: tuple[np.ndarray, np.ndarray]
     nb_classes: int
     clip_values: tuple[float, float]
+    identity: dict[str, str] = field(default_factory=dict)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -55,7 +61,7 @@ def load(settings: TrainSettings, *, verbose: bool = False, download: bool = Fal
     :param verbose: Whether decoding shows its progress.
     :param download: Whether to download the data set if it is not there.
     :return: The data.
-    :raises FileNotFoundError: If the data set is not there.
+    :raises MissingData: If the data set is not there.
     :raises OSError: If it cannot be downloaded.
     :raises ValueError: If its files are not what they should be, there is too little to hold out, or nothing that could
         be downloaded.
@@ -76,7 +82,10 @@ def load(settings: TrainSettings, *, verbose: bool = False, download: bool = Fal
         options["download"] = True
     loader = getattr(datasets, settings.data.replace("-", "_"))
     arguments = [] if settings.data in EMBEDDED else [settings.root]
-    (x, y), (x_test, y_test), low, high = loader(*arguments, **options)
+    try:
+        (x, y), (x_test, y_test), low, high = loader(*arguments, **options)
+    except FileNotFoundError as error:
+        raise MissingData(f"root {settings.root} does not hold {settings.data}: {error}") from None
     labels = y.argmax(1)
     try:
         learned, held_out = train_test_split(
@@ -95,6 +104,13 @@ def load(settings: TrainSettings, *, verbose: bool = False, download: bool = Fal
         (x_test[order], y_test.argmax(1)[order]),
         y.shape[1],
         (float(low), float(high)),
+        {
+            "training_arrays": identity.of_arrays(x, y),
+            "test_arrays": identity.of_arrays(x_test, y_test),
+            "learned": identity.of_arrays(learned),
+            "held_out": identity.of_arrays(held_out),
+            "test": identity.of_arrays(order),
+        },
     )
 
 
