@@ -144,7 +144,9 @@ def _lock(descriptor: int) -> bool:
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
             raise
-        warnings.warn(f"this file system has no locks ({error.strerror}): let no other run use the folder.", stacklevel=5)
+        warnings.warn(
+            f"this file system has no locks ({error.strerror}): let no other run use the folder.", stacklevel=5
+        )
     return True
 
 

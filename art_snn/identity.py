@@ -33,7 +33,7 @@ def of_arrays(*arrays: np.ndarray) -> str:
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         if array.size:
-            digest.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+            digest.update(np.ascontiguousarray(array).data.cast("B"))
     return f"{len(arrays[0])} of sha256 {digest.hexdigest()[:32]}"
 
 
@@ -48,7 +48,7 @@ def unlike(x: np.ndarray, *others: np.ndarray) -> np.ndarray:
 
 
 def _of_sample(sample: np.ndarray) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(sample)).digest()
+    return hashlib.sha256(np.ascontiguousarray(sample).data).digest()
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], but: frozenset[str] = frozenset()) -> str:

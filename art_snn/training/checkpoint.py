@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from art_snn.files import replacing
 from art_snn.identity import differences
 
-
 #: The folder of the data may be another, since its digest decides; and Python's version rounds nothing.
 MAY_DIFFER = frozenset({"root", "python"})
 
@@ -71,9 +70,7 @@ def write(
         raise OSError(f"{path} cannot be written: {error}") from None
 
 
-def read(
-    path: Path, recipe: dict[str, dict[str, Any]], network: nn.Module, optimizer: torch.optim.Optimizer
-) -> State:
+def read(path: Path, recipe: dict[str, dict[str, Any]], network: nn.Module, optimizer: torch.optim.Optimizer) -> State:
     """
     :param path: The file; if it is not there, the run begins.
     :param recipe: All that decides the weights, as for :func:`write`; the file's must be the same.

@@ -450,5 +450,7 @@ def _done(settings: TrainSettings, folder: Path, data: Data | None = None) -> Tr
         history = [Epoch(**entry) for entry in training["history"]]
         figures = (training["accuracy"], training["robust"], training["firing_rates"])
     except (KeyError, TypeError) as error:
-        raise models.DamagedNetwork(f"{path} does not say how it was trained ({error!r}); give another folder.") from None
+        raise models.DamagedNetwork(
+            f"{path} does not say how it was trained ({error!r}); give another folder."
+        ) from None
     return TrainResult(path, history, *figures)
