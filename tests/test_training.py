@@ -313,7 +313,9 @@ class TestData:
     def test_a_finished_run_on_other_data_is_not_taken_for_this_one(self, tmp_path):
         a, b = images(tmp_path / "a", 0), images(tmp_path / "b", 1)
         train(self.settings(a), tmp_path / "out")
-        with pytest.raises(ValueError, match=r"network\.json was trained with other data \(test_arrays: .*training_arr"):
+        with pytest.raises(
+            ValueError, match=r"network\.json was trained with other data \(test_arrays: .*training_arr"
+        ):
             train(self.settings(b), tmp_path / "out")
 
     def test_a_cut_run_does_not_go_on_on_other_data(self, tmp_path):
@@ -327,7 +329,7 @@ class TestData:
         folder = images(tmp_path / "a")
         train(self.settings(folder), tmp_path / "out")
         Image.new("RGB", (8, 8)).save(folder / "train" / "a" / "new.png")
-        with pytest.raises(ValueError, match="training_arrays: '16 of sha256 .*', now '17 of sha256 "):
+        with pytest.raises(ValueError, match=r"training_arrays: '16 of sha256 .*', now '17 of sha256 "):
             train(self.settings(folder), tmp_path / "out")
 
     def test_data_that_moved_is_the_same(self, tmp_path):
