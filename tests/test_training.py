@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -17,11 +18,14 @@ from art.estimators.classification import PyTorchClassifier
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from art_snn import PyTorchSNNClassifier, datasets, files, models, neurons
 from art_snn.chains import HART, RGA, STBP
 from art_snn.files import LOCK, FolderInUse, held, replacing
+from art_snn.identity import versions
 from art_snn.training import MemoryNeeded, TrainSettings, bytes_per_sample, loop, memory, train
 from art_snn.training.checkpoint import DamagedCheckpoint
 from art_snn.training.data import AUGMENT, Data, MissingData, batches, load, moved
@@ -276,6 +280,43 @@ class TestInterruption:
         path.write_bytes(path.read_bytes()[:100])
         with pytest.raises(DamagedCheckpoint, match=r"checkpoint\.safetensors"):
             train(TINY, tmp_path)
+
+    def test_a_checkpoint_of_other_versions_is_refused(self, tmp_path, monkeypatch):
+        self.cut(tmp_path)
+        monkeypatch.setattr(loop, "versions", lambda: versions() | {"torch": "99.0", "python": "3.99"})
+        with pytest.raises(DamagedCheckpoint, match=r"other versions \(torch: '.*', now '99.0'\)"):
+            train(TINY, tmp_path)
+
+    def test_a_checkpoint_with_other_numbers_is_refused(self, tmp_path):
+        path = self.cut(tmp_path)
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(DamagedCheckpoint, match=r"checkpoint\.safetensors is damaged, its numbers"):
+            train(TINY, tmp_path)
+
+    @pytest.mark.parametrize("part", ["data", "versions"])
+    def test_a_checkpoint_that_does_not_say_what_it_is_of_is_refused(self, part, tmp_path):
+        path = self.cut(tmp_path)
+        with safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()["about"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        del about[part]
+        save_file(tensors, path, metadata={"about": json.dumps(about)})
+        with pytest.raises(DamagedCheckpoint, match=f"does not say of which {part} it is"):
+            train(TINY, tmp_path)
+
+    def test_a_checkpoint_that_cannot_be_written_is_named_and_the_old_one_stays(self, tmp_path):
+        path = self.cut(tmp_path)
+        before = path.read_bytes()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+            with pytest.raises(OSError, match=r"checkpoint\.safetensors cannot be written"):
+                train(TINY, tmp_path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == [path.name]
 
     def test_a_finished_run_is_not_run_again(self, tmp_path):
         first = train(TINY, tmp_path)
@@ -547,6 +588,16 @@ class TestTraining:
         train(changed(epochs=3), tmp_path)
         expected = [loop.learning_rate(changed(epochs=3), epoch) for epoch in range(3) for _ in range(4)]
         assert [rate for (rate,) in rates] == pytest.approx(expected) and expected[0] > expected[-1]
+
+    def test_logits_that_explode_in_the_last_step_are_said(self, tmp_path):
+        settings = changed(epochs=1, limit=64 + 20, batch_size=64, learning_rate=3e38)
+        with pytest.raises(ValueError, match="logits are not finite: learning_rate"):
+            train(settings, tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    def test_processes_of_no_two_runs_share_their_noise(self):
+        seeds = {loop.noise_seed(seed, rank) for seed in (0, 1, 1_000_003, 2_000_006) for rank in range(4)}
+        assert len(seeds) == 16 and loop.noise_seed(5, 0) == 5
 
     def test_a_loss_that_explodes_is_said(self, tmp_path):
         with pytest.raises(ValueError, match="loss is not finite in epoch 1: learning_rate"):

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 
 from art_snn._version import __version__
 from art_snn.encoders import DirectEncoder, Encoder, EventFrames, PoissonEncoder
@@ -96,14 +96,26 @@ def load_network(path: str | Path) -> Any:
     network = _built(description, _file(path, ".json"))
     try:
         tensors = load(weights)
-        for name, value in network.state_dict().items():
-            if name in tensors and tensors[name].dtype != value.dtype:
-                raise RuntimeError(f"{name} is {tensors[name].dtype}, expected {value.dtype}")
-        # The network has shapes and no memory yet, and takes the file's numbers for its own.
-        network.load_state_dict({name: value.clone() for name, value in tensors.items()}, assign=True)
-    except (SafetensorError, RuntimeError) as error:
-        raise DamagedNetwork(f"{file} does not fit the network of {_file(path, '.json').name}: {error}") from None
+    except SafetensorError as error:
+        raise DamagedNetwork(f"{file} is no safetensors file: {error}.") from None
+    unfit = _unlike(network.state_dict(), tensors)
+    if unfit:
+        raise DamagedNetwork(f"{file} does not fit the network of {_file(path, '.json').name}: {unfit}.")
+    # The network has no memory yet, and takes a copy of the file's numbers for its own.
+    network.load_state_dict({name: value.clone() for name, value in tensors.items()}, assign=True)
     return network.eval()
+
+
+def _unlike(expected: dict[str, Tensor], found: dict[str, Tensor]) -> str:
+    """In what names, shapes and types differ, in words; empty if in nothing."""
+
+    def kind(tensors: dict[str, Tensor], name: str) -> str:
+        tensor = tensors.get(name)
+        return "missing" if tensor is None else f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+
+    unlike = [name for name in sorted(expected | found) if kind(expected, name) != kind(found, name)]
+    first = "".join(f"{name} is {kind(found, name)}, expected {kind(expected, name)}" for name in unlike[:1])
+    return first + (f", and {len(unlike) - 1} more differ" if len(unlike) > 1 else "")
 
 
 def describe(path: str | Path) -> dict[str, Any]:

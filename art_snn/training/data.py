@@ -128,6 +128,7 @@ def batches(
     :return: Inputs `(N, *input_shape)` and labels `(N,)`; samples that fill no whole batch are left to other epochs.
     """
     x, y = data.learned
+    # The CPU's generator takes 32 bits: a sum gives each of a run's epochs others of them, a hash could meet twice.
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
     order = torch.randperm(len(x), generator=generator)
     padding, flips = AUGMENT[settings.data] if settings.augment else (0, False)

@@ -110,8 +110,9 @@ def train(
     :return: The trained network; if the folder holds it already, as it was.
     :raises FileNotFoundError: If the data set is not there.
     :raises OSError: If it cannot be downloaded.
+    :raises FolderInUse: If another run writes to the folder.
     :raises ValueError: If settings and data do not go together, a batch does not fit into memory, or the folder holds a
-        run with other settings.
+        run with other settings, other data or, if it is not finished, other versions.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -329,7 +330,7 @@ def fresh_network(settings: TrainSettings, data: Data, rank: int = 0) -> Any:
     if settings.data in EVENTS:
         encoder = EventFrames()
     elif settings.encoder == "poisson":
-        encoder = PoissonEncoder(seed=settings.seed + 1_000_003 * rank)
+        encoder = PoissonEncoder(seed=noise_seed(settings.seed, rank))
     arguments: dict[str, Any] = {
         "time_steps": settings.time_steps,
         "decay": settings.decay,
@@ -351,6 +352,15 @@ def fresh_network(settings: TrainSettings, data: Data, rank: int = 0) -> Any:
     if isinstance(network, SpikingNetwork):
         network.training_chain = get_chain(settings.training_chain)
     return network
+
+
+def noise_seed(seed: int, rank: int) -> int:
+    """
+    :param seed: The run's seed, that of the first process's noise and of the network on disk.
+    :param rank: Index of the process.
+    :return: The seed of its noise, which no other process has, whatever the run's seed.
+    """
+    return seed if rank == 0 else int(np.random.SeedSequence([seed, rank]).generate_state(1, np.uint64)[0])
 
 
 def classifier_for(network: nn.Module, data: Data, device: str) -> PyTorchClassifier:
@@ -400,8 +410,12 @@ def accuracy(classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> flo
     :param x: Inputs `(N, *input_shape)`.
     :param y: Labels `(N,)`.
     :return: Share of correct predictions.
+    :raises ValueError: If a logit is not finite, so that nothing is predicted.
     """
-    return float((classifier.predict(x, batch_size=EVALUATION_BATCH).argmax(1) == y).mean())
+    logits = classifier.predict(x, batch_size=EVALUATION_BATCH)
+    if not np.isfinite(logits).all():
+        raise ValueError("the network's logits are not finite: learning_rate may be too high.")
+    return float((logits.argmax(1) == y).mean())
 
 
 def robust_accuracy(attack: Any, classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> float:
