@@ -34,14 +34,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
     :param path: The file to write; its folder exists.
     :return: A temporary path in the same folder, which takes the file's name at the end of the block.
+    :raises OSError: If it cannot be written, as on a full disk; it names the file.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part{path.suffix}")
     try:
         yield temporary
         _to_disk(temporary)  # before it has the name: after a power failure the name would stand for nothing
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 

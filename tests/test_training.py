@@ -459,6 +459,17 @@ class TestFolder:
             assert others.exists() and not own.exists()
             own.write_text("{}")
 
+    def test_a_file_that_does_not_fit_on_the_disk_is_named(self, tmp_path):
+        path, limits = tmp_path / "results.json", resource.getrlimit(resource.RLIMIT_FSIZE)
+        path.write_text("old")
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+            with pytest.raises(OSError, match=r"too large: '.*/results\.json'"), replacing(path) as temporary:
+                temporary.write_text("new" * 1000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
     def test_a_file_system_without_locks_is_said(self, tmp_path, monkeypatch):
         def missing(*args):
             raise OSError(errno.ENOLCK, "No locks available")
