@@ -48,6 +48,29 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
     return None if value is None else tuple(part.strip().lower() for part in value.split(",") if part.strip())
 
 
+def network(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """The description of a network on disk."""
+    if value is not None:
+        from art_snn.models import describe
+
+        try:
+            describe(value)
+        except (OSError, ValueError) as error:
+            raise click.BadParameter(str(error)) from None
+    return value
+
+
+@contextmanager
+def _data_at_root() -> Iterator[None]:
+    """Errors of a data set that is not there name the option that says where it is."""
+    from art_snn.training.data import MissingData
+
+    try:
+        yield
+    except MissingData as error:
+        raise click.BadParameter(str(error), param_hint="--root") from None
+
+
 def writable(folder: Path) -> Path:
     """
     :param folder: A folder for results.
@@ -71,8 +94,12 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--target", default=None, help="network.json of art-snn train: audit that network instead.")
-@click.option("--second", default=None, help="One trained like it with another seed; needed with --target.")
+@click.option(
+    "--target", callback=network, default=None, help="network.json of art-snn train: audit that network instead."
+)
+@click.option(
+    "--second", callback=network, default=None, help="One trained like it with another seed; needed with --target."
+)
 @click.option("--root", default=None, help="Folder of their data set.  [default: where it was in training]")
 @click.option("--eps", type=float, default=0.15, help="ε of the tables (L∞), on the data's scale.")
 @click.option("--sweep", callback=numbers, default=None, help="Further ε of the figure.  [default: thirds of ε]")
@@ -106,11 +133,13 @@ def audit(out: Path, **options: Any) -> None:
     """
     with plain_errors(f"Interrupted. What was finished is kept in {out}: give the same command again to go on."):
         from art_snn.audit.settings import AuditSettings
+        from art_snn.files import held
 
         settings = _checked(AuditSettings, options)
         _need(settings.device)
         kept = writable(writable(out) / "networks")
-        _run_audit(settings, kept, out)
+        with held(out), _data_at_root():
+            _run_audit(settings, kept, out)
 
 
 def _checked(make: Callable[..., Any], options: dict[str, Any]) -> Any:
@@ -267,7 +296,8 @@ def train(out: Path, tensorboard: bool, download: bool, **options: Any) -> None:
 
         settings = _checked(TrainSettings, options)
         _need(settings.device)
-        _run_training(settings, writable(out), tensorboard=tensorboard, download=download)
+        with _data_at_root():
+            _run_training(settings, writable(out), tensorboard=tensorboard, download=download)
 
 
 def _run_training(settings: Any, out: Path, **options: bool) -> None:

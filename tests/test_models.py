@@ -1,5 +1,6 @@
 """The networks: their shapes, their twins without spikes, conversion, and their files."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -8,7 +9,9 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from art_snn import LIF, DirectEncoder, EventFrames, PoissonEncoder, PyTorchSNNClassifier, SpikingNetwork, models
 from art_snn.models._common import CIFAR_MEAN, CIFAR_STD
@@ -18,6 +21,18 @@ from art_snn.normalise import Normalise
 
 SHAPES = {"small_cnn": (1, 8, 8), "vgg11": (3, 32, 32), "resnet17": (3, 32, 32), "vgg_dvs": (2, 48, 48)}
 SMALL = {"small_cnn": 4, "vgg11": 0.05, "resnet17": 0.1, "vgg_dvs": 0.05}
+
+
+class Memory(TorchDispatchMode):
+    """The bytes of the largest tensor that an operation makes on the CPU."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.device.type == "cpu":
+            self.most = max(self.most, out.nbytes)
+        return out
 
 
 def inputs(name: str, batch: int = 2, time_steps: int = 3) -> torch.Tensor:
@@ -372,6 +387,66 @@ class TestFiles:
         (tmp_path / "network.json").write_text(text)
         with pytest.raises(models.DamagedNetwork, match=r"network\.json"):
             models.describe(tmp_path / "network")
+
+    def test_what_a_description_claims_takes_no_memory_before_the_weights_fit(self, tmp_path):
+        path = models.save_network(small("vgg11"), tmp_path / "network")
+        about = json.loads(path.read_text())
+        about["architecture"]["arguments"]["width"] = 3
+        path.write_text(json.dumps(about))
+        with (
+            Memory() as memory,
+            pytest.raises(models.DamagedNetwork, match=r"does not fit the network of network\.json"),
+        ):
+            models.load_network(path)
+        assert memory.most < 10 * path.with_suffix(".safetensors").stat().st_size
+
+    @pytest.mark.parametrize("name", SHAPES)
+    def test_a_network_from_disk_has_memory_of_its_own(self, name, tmp_path):
+        network = models.load_network(models.save_network(small(name), tmp_path / "network"))
+        assert {value.device.type for value in [*network.parameters(), *network.buffers()]} == {"cpu"}
+        assert all(parameter.requires_grad for parameter in network.parameters())
+        nn.functional.cross_entropy(network.train()(inputs(name)), torch.tensor([0, 1])).backward()
+        torch.optim.SGD(network.parameters(), 0.1).step()
+
+    def test_weights_of_another_type_do_not_fit(self, tmp_path):
+        path = models.save_network(small("small_cnn"), tmp_path / "network")
+        weights = save({name: value.double() for name, value in models.load_network(path).state_dict().items()})
+        about = json.loads(path.read_text()) | {"weights_sha256": hashlib.sha256(weights).hexdigest()}
+        path.with_suffix(".safetensors").write_bytes(weights)
+        path.write_text(json.dumps(about))
+        with pytest.raises(models.DamagedNetwork, match=r"does not fit .*body\.0\.weight is torch\.float64"):
+            models.load_network(path)
+
+    def test_a_description_is_valid_json_with_a_schema(self, tmp_path):
+        def refuse(constant):
+            raise AssertionError(f"{constant} is not JSON")
+
+        accuracies = {"accuracy": float("nan"), "history": [{"loss": float("inf")}], "rates": (0.5, 1)}
+        path = models.save_network(small("small_cnn"), tmp_path / "network", training=accuracies)
+        about = json.loads(path.read_text(), parse_constant=refuse)
+        assert about["schema"] == 1
+        assert about["training"] == {"accuracy": None, "history": [{"loss": None}], "rates": [0.5, 1]}
+
+    @pytest.mark.parametrize("schema", [2, "1", None])
+    def test_a_later_schema_is_refused(self, schema, tmp_path):
+        path = models.save_network(small("small_cnn"), tmp_path / "network")
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": schema}))
+        with pytest.raises(models.DamagedNetwork, match=rf"network\.json is of schema {schema!r}, .* up to 1"):
+            models.load_network(path)
+
+    def test_a_description_without_a_schema_is_older_and_loads(self, tmp_path):
+        path = models.save_network(small("small_cnn"), tmp_path / "network")
+        about = json.loads(path.read_text())
+        del about["schema"]
+        path.write_text(json.dumps(about))
+        assert torch.equal(
+            models.load_network(path)(inputs("small_cnn")), small("small_cnn").eval()(inputs("small_cnn"))
+        )
+
+    def test_a_folder_is_not_a_network(self, tmp_path):
+        models.save_network(small("small_cnn"), tmp_path / "run" / "network")
+        with pytest.raises(FileNotFoundError, match=r"run is a folder: name the network in it, .*network\.json"):
+            models.load_network(tmp_path / "run")
 
     def damage(self, tmp_path, change):
         models.save_network(models.small_cnn(), tmp_path / "kept")

@@ -17,6 +17,7 @@ from art_snn._version import __version__
 from art_snn.audit.settings import AuditSettings
 from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.encoders import PoissonEncoder
+from art_snn.identity import of_arrays
 from art_snn.network import SpikingNetwork
 
 LEARNING_RATE = 1e-2
@@ -75,7 +76,7 @@ def trained(
     :return: The classifier in evaluation mode, its Poisson noise frozen, and whether it was trained just now.
     :raises DamagedNetwork: If the kept files cannot be used.
     """
-    recipe = _recipe(settings, seed)
+    recipe = _recipe(settings, seed) | {"learned": of_arrays(x, y)}
     path = folder / hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
     fresh = not path.with_suffix(".json").exists()
     if fresh:

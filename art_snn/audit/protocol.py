@@ -22,6 +22,7 @@ from art_snn.audit.settings import GAMMAS, SCENARIOS, TUNED, AuditSettings
 from art_snn.audit.subjects import Samples, Subjects, embedded, given
 from art_snn.chains import HART, STBP, BackwardChain, Mixed, get_chain
 from art_snn.classifier import PyTorchSNNClassifier
+from art_snn.files import held
 
 BATCH = 128
 EXAMPLES = 8  # images of the figure
@@ -88,8 +89,16 @@ def run_audit(
     :param advance: Called after each step of a stage.
     :return: What was found.
     :raises ValueError: If kept or given networks cannot be used, or settings do not fit their data.
+    :raises FolderInUse: If another run writes to the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with held(folder):
+        return _run(settings, folder, start, advance)
+
+
+def _run(
+    settings: AuditSettings, folder: Path, start: Callable[[str, int], None], advance: Callable[[], None]
+) -> AuditResult:
     if settings.target is None:
         start("training", 2 * settings.epochs)
         subjects = embedded(settings, folder, advance)
