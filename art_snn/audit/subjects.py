@@ -159,14 +159,16 @@ def _data(settings: AuditSettings, recipes: list[dict[str, Any]]) -> Data:
         raise ValueError(
             f"second must have learned target's data; they differ, target's and now second's: {differing}."
         )
-    where = {} if settings.root is None else {"root": settings.root}
-    data = _load(trained["settings"] | where)
+    learned = trained["settings"] | ({} if settings.root is None else {"root": settings.root})
+    if trained.get("scale") is not None:  # the number that "max" came to; other data may have another
+        learned |= {"scale": trained["scale"]}
+    data = _load(learned)
     differing = differences(trained["data"], data.identity)
     if differing:
         raise ValueError(f"root must hold the data that target learned; they differ: {differing}.")
     if recipes[0]["time_steps"] == trained["settings"]["time_steps"] or recipes[0]["data"] not in EVENTS:
         return data
-    return _load(trained["settings"] | where | {"time_steps": recipes[0]["time_steps"]})  # as many frames as steps
+    return _load(learned | {"time_steps": recipes[0]["time_steps"]})  # as many frames as steps
 
 
 def _load(settings: dict[str, Any]) -> Data:
@@ -188,8 +190,6 @@ def _recipe(path: str) -> dict[str, Any]:
     recipe = description["training"].get("settings")
     if not isinstance(recipe, dict):
         raise ValueError(f"{path} was not written by art-snn train: it does not say what data it was trained on.")
-    if recipe.get("scale") is not None:  # the number that "max" came to; other data may have another
-        recipe = recipe | {"scale": description["training"]["scale"]}
     architecture = description["architecture"]
     converted = architecture.get("converted")
     if not converted:
