@@ -156,10 +156,10 @@ class SpikingNetwork(nn.Module):
             check_weights(self)
             if differentiable and x.requires_grad:
                 return AttackGradient.apply(x, self, self.chain)
-        if differentiable and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
-            return logits_for_training(self, self.frames(x), self.training_chain)
         with nullcontext() if trains else own_randomness(self):
-            return simulate_in_chunks(self, self.frames(x))[0]
+            if differentiable and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
+                return logits_for_training(self, self.frames(x), self.training_chain)
+            return simulate_in_chunks(self, self.frames(x)).logits
 
     @contextmanager
     def attacked(self) -> Iterator[None]:

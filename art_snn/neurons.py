@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -159,6 +159,15 @@ class Trace:
         """Membrane factor λ of the neuron; :class:`NotGiven` if its membrane does not decay by one."""
         return self._of_neuron("decay", "a membrane factor")
 
+    def derivative(self, grad_spikes: Tensor, slopes: Tensor) -> Tensor:
+        """The neuron's own derivative of its dynamics, see :meth:`SpikingLayer.derivative`.
+
+        :param grad_spikes: Gradient at the spikes `(T, B, ...)`.
+        :param slopes: Derivative of a spike by its potential, ∂s(t)/∂m(t), `(T, B, ...)`.
+        :return: Gradient at the currents `(T, B, ...)`.
+        """
+        return self.neuron.derivative(grad_spikes, slopes, self)
+
     def _of_neuron(self, name: str, what: str) -> float:
         try:
             return getattr(self.neuron, name)
@@ -187,17 +196,52 @@ def visiting(visitor: Visitor) -> Iterator[None]:
         _visitor.reset(token)
 
 
-#: The visitor under which a layer ran last, for parts of a body that run once more in a backward pass.
-_recomputing: WeakKeyDictionary[SpikingLayer, Visitor] = WeakKeyDictionary()
+#: Visitors whose graphs are still there, by layer, for parts of a body that run once more in a backward pass.
+_recomputing: WeakKeyDictionary[SpikingLayer, WeakSet[Recomputing]] = WeakKeyDictionary()
 
 
-def recomputing(layer: SpikingLayer, visitor: Visitor) -> None:
-    """Let gradient checkpointing run a layer again in the backward pass, in whichever thread that is.
+class Recomputing:
+    """A visitor that gradient checkpointing may need again, in whichever thread runs the backward pass."""
+
+    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def same(self, other: Recomputing) -> bool:
+        """
+        :param other: Another.
+        :return: Whether a layer would give the same under it.
+        """
+        raise NotImplementedError
+
+    def fits(self, x: Tensor) -> bool:
+        """
+        :param x: Input of a layer.
+        :return: Whether it may be this visitor's.
+        """
+        raise NotImplementedError
+
+
+def recomputing(layer: SpikingLayer, visitor: Recomputing) -> None:
+    """Let gradient checkpointing run a layer again in the backward pass.
 
     :param layer: The layer.
-    :param visitor: What its input is to be handed to then.
+    :param visitor: What its input is to be handed to then, as long as its graph is there.
     """
-    _recomputing[layer] = visitor
+    _recomputing.setdefault(layer, WeakSet()).add(visitor)
+
+
+def _revisiting(layer: SpikingLayer, x: Tensor) -> Visitor:
+    """The visitor under which a layer ran in the forward pass whose backward pass is under way."""
+    name = type(layer).__name__
+    found = [visitor for visitor in _recomputing.get(layer, ()) if visitor.fits(x)]
+    if not found:
+        raise RuntimeError(f"{name} runs again in a backward pass: gradient checkpointing needs use_reentrant=False.")
+    if not all(found[0].same(other) for other in found):
+        raise RuntimeError(
+            f"{name} runs again in a backward pass (gradient checkpointing), and more than one forward pass waits for "
+            "its own, with different chains or numbers of time steps: go back through one before the next begins."
+        )
+    return found[0]
 
 
 class SpikingLayer(nn.Module):
@@ -240,7 +284,7 @@ class SpikingLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         visitor = _visitor.get(None)
         if visitor is None and torch._C._current_graph_task_id() != -1:  # a backward pass is under way
-            visitor = _recomputing.get(self)
+            visitor = _revisiting(self, x)
         if visitor is None:
             raise RuntimeError(
                 f"{type(self).__name__} runs only inside a SpikingNetwork, which knows the number of time steps: "
@@ -282,8 +326,9 @@ class Dynamics(SpikingLayer):
         potentials = torch.empty(currents.shape, dtype=currents.dtype, device=currents.device)
         v = torch.zeros_like(currents[0])
         for t, current in enumerate(currents):
-            m = potentials[t].copy_(self.charge(v, current))
-            v = self.settle(m, torch.ge(m, self.threshold, out=spikes[t]))
+            m = self.charge(v, current)
+            potentials[t], spikes[t] = m, m >= self.threshold
+            v = self.settle(m, spikes[t].clone())  # which may work in place
         return Trace(currents, potentials, spikes, self)
 
     def derivative(self, grad_spikes: Tensor, slopes: Tensor, trace: Trace) -> Tensor:
@@ -293,13 +338,13 @@ class Dynamics(SpikingLayer):
             below = torch.zeros_like(trace.potentials[0])
             if t:
                 with torch.no_grad():
-                    below = self.settle(trace.potentials[t - 1], trace.spikes[t - 1])
+                    below = self.settle(trace.potentials[t - 1].clone(), trace.spikes[t - 1].clone())
             v, current, m, s = (
                 value.detach().clone().requires_grad_()
                 for value in (below, trace.currents[t], trace.potentials[t], trace.spikes[t])
             )
             with torch.enable_grad():
-                charged, settled = self.charge(v, current), self.settle(m, s)
+                charged, settled = self.charge(v.clone(), current.clone()), self.settle(m.clone(), s.clone())
             at_m, at_s = torch.autograd.grad(settled, (m, s), onward, allow_unused=True, materialize_grads=True)
             at_m = at_m + (grad_spikes[t] + at_s) * slopes[t]
             onward, grad_currents[t] = torch.autograd.grad(

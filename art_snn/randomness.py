@@ -40,19 +40,27 @@ class Randomness:
         self.seed = seed
         #: How many blocks drew from them.
         self.draws = 0
-        self._states: States = {}
+        #: Where they stand; empty before the first use.
+        self.states: States = {}
 
     def reseed(self, seed: int) -> None:
         """
         :param seed: What they begin with, anew.
         """
-        self.seed, self._states = seed, {}
+        self.seed, self.states = seed, {}
 
     def now(self) -> States:
         """
         :return: Where they stand, inside :meth:`in_force`, to draw once more what comes.
         """
-        return {device: _state(device) for device in self._states}
+        return {device: _state(device) for device in self.states}
+
+    def go_back(self, to: States) -> None:
+        """
+        :param to: What :meth:`now` gave, inside :meth:`in_force`.
+        """
+        for device in to:
+            self._begin(device, to)
 
     def moved(self, since: States) -> bool:
         """
@@ -68,18 +76,18 @@ class Randomness:
         :param devices: Devices whose generators are exchanged; the CPU's always is.
         :param states: Where to start, to draw once more what was drawn from there; where they stand when not given.
         """
-        again, states = states is not None, self._states if states is None else states
+        again, states = states is not None, self.states if states is None else states
         cuda = [device for device in devices if device.type == "cuda"]
         with torch.random.fork_rng(devices=cuda):
             begun = {device: self._begin(device, states) for device in (torch.device("cpu"), *cuda)}
             if not again:
-                self._states = begun
+                self.states = begun
             try:
                 yield
             finally:
                 if not again:
                     self.draws += self.moved(begun)
-                    self._states = self.now()
+                    self.states = self.now()
 
     def _begin(self, device: torch.device, states: States) -> Tensor:
         state = states.get(device)

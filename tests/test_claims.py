@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -144,6 +145,100 @@ class TestNeurons:
         for seed in range(5):
             nets.gradient(network_of(neurons), 2 * size * nets.image(seed), STBP())
 
+    @pytest.mark.parametrize("reset", ["soft", "hard"])
+    @pytest.mark.parametrize("time_steps", [2, 4, 5])
+    def test_a_derivative_of_another_reset_is_refused(self, reset, time_steps):
+        class Half(LIF):
+            """LIF but for its reset, which takes off 0.3; and LIF's derivative."""
+
+            def simulate(self, currents, *, spikes=None, potentials=None):
+                v, spikes = torch.zeros_like(currents[0]), torch.empty_like(currents)
+                for t, current in enumerate(currents):
+                    m = self.decay * v + current
+                    if potentials is not None:
+                        potentials[t] = m
+                    spikes[t] = m >= self.threshold
+                    v = m - 0.3 * spikes[t]
+                return spikes
+
+        with pytest.raises(NotAsClaimed, match=r"Half\.derivative is not that of the potentials"):
+            nets.gradient(network_of(lambda: Half(0.9, 1.0, reset), time_steps), nets.image(1), STBP())
+
+    def test_a_derivative_may_hold_the_reset_constant(self):
+        class Detached(LIF):
+            def derivative(self, grad_spikes, slopes, trace):
+                G = grad_spikes * slopes
+                for t in range(len(G) - 2, -1, -1):
+                    G[t] += self.decay * G[t + 1] * (1 - trace.spikes[t])
+                return G
+
+        assert nets.gradient(network_of(Detached), nets.image(1), STBP()).abs().max() > 0
+
+    def test_potentials_are_those_before_the_spike(self):
+        class After(LIF):
+            def trace(self, currents, *, spikes=None):
+                found = super().trace(currents, spikes=spikes)
+                return Trace(found.currents, found.potentials * (1 - found.spikes), found.spikes, self)
+
+        for chain in (HART(), STBP()):
+            with pytest.raises(NotAsClaimed, match=r"After\.trace gives spikes where its potentials are below"):
+                nets.gradient(network_of(After), nets.image(1), chain)
+
+    def test_dynamics_may_work_in_place(self):
+        class InPlace(Quadratic):
+            def charge(self, v, current):
+                return v.mul_(0.9).add_(current)
+
+            def settle(self, m, spike):
+                return m.sub_(spike)
+
+        class Plain(Quadratic):
+            def charge(self, v, current):
+                return 0.9 * v + current
+
+            def settle(self, m, spike):
+                return m - spike
+
+        x = nets.image(1)
+        for chain in (HART(), STBP()):
+            in_place, plain = (nets.gradient(network_of(kind), x, chain) for kind in (InPlace, Plain))
+            assert nets.relative(in_place, plain) < 1e-12
+
+    @pytest.mark.parametrize("size", [1.0, 255.0])
+    def test_the_packages_own_neurons_pass_in_float32_over_many_steps(self, size):
+        network = network_of(lambda: LIF(1.0), 256).float()
+        nets.gradient(network, size * nets.image(1).float(), STBP())
+
+    def test_a_neuron_with_a_kink_or_a_state_in_float32_passes(self):
+        class Kink(Dynamics):
+            threshold = 1.0
+
+            def charge(self, v, current):
+                return torch.relu(0.9 * v + current)
+
+            def settle(self, m, spike):
+                return m * (1 - spike)
+
+        class Kernel(Quadratic):
+            def __init__(self):
+                super().__init__()
+                self.register_buffer("kernel", torch.full((4, 1, 1, 1), 0.9))
+
+            def charge(self, v, current):
+                return nn.functional.conv2d(v, self.kernel, groups=4) + current
+
+        for neurons in (Kink, Kernel):
+            network = network_of(neurons).float()
+            for x in (nets.image(1).float(), torch.zeros(3, 2, 6, 6)):
+                nets.gradient(network, x, STBP())
+
+    def test_a_derivative_that_nobody_asks_for_is_not_looked_at(self):
+        class Bent(LIF):
+            def derivative(self, grad_spikes, slopes, trace):
+                raise AssertionError
+
+        nets.gradient(network_of(Bent), nets.image(1), HART(), "step-by-step")
+
     def test_a_trace_that_is_not_the_simulation_is_refused(self):
         class Late(LIF):
             def trace(self, currents, *, spikes=None):
@@ -202,6 +297,44 @@ class TestChains:
             nets.gradient(network, x, HART())
         nets.gradient(network, x, Loud())
         assert network.route.name == "step-by-step"
+
+    def test_a_sample_that_shows_nothing_hides_nothing(self):
+        """The first sample is blank, and so is the whole first batch: neither lets a gain through."""
+        torch.manual_seed(0)
+        layers = nn.Conv2d(2, 4, 3, padding=1, bias=False), LIF(), nn.Flatten(), nn.Linear(144, 3)
+        network, x = SpikingNetwork(nn.Sequential(*layers), 4).double().eval(), 3 * nets.image(1)
+        with torch.no_grad():
+            layers[0].weight.mul_(3)
+        nets.gradient(network, torch.zeros_like(x), Loud())
+        nets.gradient(network, torch.zeros_like(x), Loud())
+        x[0] = 0
+        nets.gradient(network, x, Loud())
+        assert network.route.name == "step-by-step" and "gain is not the factor" in network.route.reason
+
+    def test_each_chain_is_compared_not_each_kind(self):
+        @dataclass(frozen=True)
+        class Factor(Loud):
+            factor: float
+
+            def backward(self, grad_spikes, trace):
+                return grad_spikes * trace.rate
+
+            def gain(self, trace):
+                return self.factor * trace.rate
+
+        network, x = nets.build(), nets.image(1)
+        routes = []
+        for factor in (1.0, 1.0, 1.0, 1.46):
+            nets.gradient(network, x, Factor(factor))
+            routes.append(network.route.name)
+        assert routes == ["collapsed"] * 3 + ["step-by-step"]
+
+    def test_a_chain_of_a_mixture_is_refused_alone(self):
+        network, x = nets.build(), nets.image(1)
+        nets.gradient(network, x, Mixed([HART(), Loud()]))
+        assert network.route.name == "step-by-step"
+        nets.gradient(network, x, HART())
+        assert network.route.name == "collapsed"
 
     def test_it_is_not_used_in_training_either(self):
         network, x = nets.build(), nets.image(1)
@@ -303,6 +436,46 @@ class TestBodies:
             routes.append(network.route.name)
         assert routes == ["collapsed", "collapsed", "step-by-step", "step-by-step"]
 
+    def test_a_loud_channel_does_not_drown_the_others(self):
+        def other_in_large_batches(x):
+            factors = torch.ones(4, dtype=x.dtype)
+            if len(x) > 3:
+                factors[1:] = 1.5
+            return x * factors.view(1, -1, 1, 1)
+
+        network, x = nets.build(extra=Call(other_in_large_batches)), nets.image(1)
+        norm = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)][-1]
+        with torch.no_grad():
+            norm.bias[0] = 300.0
+        got = nets.gradient(network, x, HART())
+        assert network.route.reason.startswith("the current of spiking layer 2 is not its mean")
+        assert nets.relative(got, nets.gradient(network, x, HART(), "step-by-step")) == 0.0
+
+    @pytest.mark.parametrize("chain", [HART(1.0), HART(20.0)], ids=repr)
+    def test_an_output_that_hardly_changes_is_no_reason_to_refuse(self, chain):
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(2, 8, 3, padding=1), LIF()]
+        for _ in range(8):
+            layers += [nn.Conv2d(8, 8, 3, padding=1), LIF()]
+        network = SpikingNetwork(nn.Sequential(*layers, nn.Flatten(), nn.Linear(288, 10)), 4).eval()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(2)
+            network.body[-1].bias.fill_(1e4)
+        network.chain = chain
+        network(nets.image(1).float().requires_grad_()).sum().backward()
+        assert network.route.name == "collapsed", network.route.reason
+
+    def test_division_that_rounds_is_not_affine(self):
+        network = nets.build(extra=Call(lambda x: torch.div(x, 0.5, rounding_mode="floor")))
+        nets.gradient(network, nets.image(1), HART())
+        assert network.route.name == "step-by-step"
+
+    def test_layers_without_a_shape_yet_get_one(self):
+        network = SpikingNetwork(nn.Sequential(nn.Flatten(), nn.LazyLinear(8), LIF(), nn.Linear(8, 3)), 4).eval()
+        with torch.no_grad():
+            assert network(nets.image(1).float()).shape == (3, 3)
+
     def test_a_gradient_that_something_changes_is_seen_by_its_numbers(self, monkeypatch):
         from art_snn.engine import affine
 
@@ -382,15 +555,37 @@ class TestCheckpointing:
         assert nets.relative(checkpointed, plain) < 1e-10
         assert networks[1].route.name == "step-by-step"
 
-    @pytest.mark.parametrize("reentrant", [False, True])
     @pytest.mark.parametrize("chain", [STBP(), HART()], ids=repr)
-    def test_inside_a_body_works_in_training(self, reentrant, chain):
-        networks, x = self.networks(reentrant), nets.image(1)
+    def test_inside_a_body_works_in_training(self, chain):
+        networks, x = self.networks(reentrant=False), nets.image(1)
         for network in networks:
             network.training_chain = chain
             network.train()(x).square().sum().backward()
         for one, other in zip(*(network.parameters() for network in networks), strict=True):
             assert nets.relative(other.grad, one.grad) < 1e-10
+
+    @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+    def test_the_reentrant_kind_is_refused_by_name(self):
+        (_, network), x = self.networks(reentrant=True), nets.image(1)
+        with pytest.raises(RuntimeError, match="use_reentrant=False"):
+            nets.gradient(network, x, STBP())
+        with pytest.raises(RuntimeError, match="use_reentrant=False"):
+            network.train()(x).sum().backward()
+
+    def test_every_forward_pass_goes_back_as_it_went(self):
+        plain, network = self.networks(reentrant=False)
+        batches = nets.image(1), nets.image(2, 2)
+        for one in (plain, network):
+            one.train()
+            sum(one(x).square().sum() for x in batches).backward()
+        for one, other in zip(plain.parameters(), network.parameters(), strict=True):
+            assert nets.relative(other.grad, one.grad) < 1e-10
+        logits = []
+        for gamma in (0.5, 2.0):
+            network.training_chain = STBP(gamma)
+            logits.append(network(batches[0]).square().sum())
+        with pytest.raises(RuntimeError, match="more than one forward pass waits"):
+            sum(logits).backward()
 
     def test_a_layer_is_not_run_outside_for_that(self):
         network = network_of(LIF)

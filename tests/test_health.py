@@ -108,7 +108,8 @@ class TestWeights:
 
     def test_a_statistic_that_is_no_number_is_found_a_mask_of_infinities_is_none(self):
         network = nets.build(seed=3)
-        network.body.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+        network.body.register_buffer("mask", torch.tensor([0.0, -math.inf, math.nan]))
+        network.body.register_parameter("fixed", nn.Parameter(torch.tensor([-math.inf]).double(), requires_grad=False))
         nets.gradient(network, nets.image(1), HART())
         network.body[1].running_var[0] = math.nan
         with pytest.raises(ValueError, match=r"body\.1\.running_var"):

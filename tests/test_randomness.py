@@ -54,6 +54,36 @@ def test_so_has_every_prediction():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_so_has_every_prediction_with_a_graph():
+    network, x = dropped(), nets.image(1)
+    before = torch.get_rng_state()
+    assert not torch.equal(network(x), network(x))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("bound", [2 << 30, 1])
+def test_what_is_tried_first_draws_nothing(bound):
+    """Whether a collapse was tried, and refused, before: the draws are those of the seed."""
+    network, x = dropped(), nets.image(1, 1)
+    network.memory_bound = bound
+    found = []
+    for _ in range(2):
+        network.randomness.reseed(3)
+        found.append(nets.gradient(network, x, HART()))
+    network.randomness.reseed(3)
+    found.append(nets.gradient(network, x, HART(), "step-by-step"))
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_a_look_at_silent_layers_draws_nothing():
+    network, x = dropped(), nets.image(1)
+    with torch.no_grad():
+        network.body[1].bias.fill_(-50.0)
+    for _ in range(4):
+        nets.gradient(network, x, HART())
+    assert network.health.silent and network.draws == 4
+
+
 def test_training_draws_from_torchs_own_state():
     network, x = nets.build(seed=3, extra=nn.Dropout(0.5)).train(), nets.image(1)
     found = []

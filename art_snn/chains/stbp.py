@@ -36,4 +36,4 @@ class STBP(BackwardChain):
 
     def backward(self, grad_spikes: Tensor, trace: Trace) -> Tensor:
         slopes = triangle(trace.potentials, trace.threshold, self.gamma)
-        return trace.neuron.derivative(grad_spikes, slopes, trace)
+        return trace.derivative(grad_spikes, slopes)

@@ -130,6 +130,10 @@ def _sums(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
     return not _depends(_argument(func, args, kwargs, "alpha"))
 
 
+def _divides(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    return _argument(func, args, kwargs, "rounding_mode") is None and _first_only(args)
+
+
 def _scales(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
     return _depends(args[0]) != _depends(args[1])
 
@@ -142,7 +146,7 @@ def _affine_layer(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> boo
 # fmt: off
 RULES: dict[str, Rule] = {
     **dict.fromkeys(
-        ["convolution", "linear", "mm", "bmm", "div", "div_", "neg", "neg_",
+        ["convolution", "linear", "mm", "bmm", "neg", "neg_",
          "_native_batch_norm_legit_no_training",
          "avg_pool1d", "avg_pool2d", "avg_pool3d",
          "adaptive_avg_pool1d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d",
@@ -156,6 +160,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(BATCH_NORMS, _evaluates),
     **dict.fromkeys(["add", "add_", "sub", "sub_", "rsub"], _sums),
     **dict.fromkeys(["mul", "mul_"], _scales),
+    **dict.fromkeys(["div", "div_"], _divides),
     **dict.fromkeys(
         ["mean", "sum", "squeeze", "select", "index_select", "split", "split_with_sizes", "unbind"],
         _keeps_first_dim("dim"),
@@ -198,7 +203,9 @@ class AffineCheck(TorchDispatchMode):
                 raise NotAffine(f"{_name(func)} draws random numbers")
             return func(*args, **kwargs)
         if not torch.is_grad_enabled():
-            raise NotAffine(f"{_name(func)} runs without gradients (no_grad or a custom autograd function)")
+            raise NotAffine(
+                f"{_name(func)} runs without gradients (no_grad, a custom autograd function or a backward hook)"
+            )
         name = _name(func)
         rule = RULES.get(name)
         if rule is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ def footprint(problem: Problem, frames: Tensor) -> tuple[int, int]:
             return spikes
 
         simulate = Simulate(len(frames), 1)
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[frames.device] if frames.is_cuda else []):
             problem.run(torch.zeros_like(frames[:, :1]), measure)
         known[key] = (max(sizes), sum(sizes))
     return known[key]
@@ -65,13 +66,26 @@ def batch_chunks(problem: Problem, frames: Tensor, kept: str = "") -> list[slice
     return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
 
 
+class Simulated(NamedTuple):
+    """What a simulation left.
+
+    :param logits: Logits `(B, K)`.
+    :param visits: For every visit of a spiking layer the layer and what was kept of it, `(B, ...)`.
+    :param showed: Whether what was compared showed something.
+    """
+
+    logits: Tensor
+    visits: Visits
+    showed: bool
+
+
 def simulate_in_chunks(
     problem: Problem,
     frames: Tensor,
     chains: Sequence[BackwardChain] = (),
     averages: int = 0,
     compare: bool = False,
-) -> tuple[Tensor, Visits]:
+) -> Simulated:
     """Run the network without a graph, some samples at a time.
 
     :param problem: The network, as the engine sees it.
@@ -80,8 +94,9 @@ def simulate_in_chunks(
     :param averages: How many averages over time are wanted too, see :class:`Simulate`.
     :param compare: Whether to compare what layers and chains say of themselves with what they do, see
         :class:`Simulate`.
-    :return: Logits `(B, K)`, and for every visit of a spiking layer the layer and what was kept of it, `(B, ...)`.
+    :return: Logits and visits.
     """
+    showed = True
     logits: list[Tensor] = []
     visits: list[Visits] = []
     with torch.no_grad():
@@ -89,10 +104,11 @@ def simulate_in_chunks(
             simulate = Simulate(len(frames), chunk.stop - chunk.start, chains, averages, compare and not visits)
             logits.append(problem.run(frames[:, chunk], simulate))
             visits.append(simulate.visits)
+            showed &= simulate.showed
     if len(visits) == 1:
-        return logits[0], visits[0]
+        return Simulated(logits[0], visits[0], showed)
     merged = []
     for same in zip(*visits, strict=True):
         gains = [torch.cat(parts) for parts in zip(*(gains for _, gains in same), strict=True)]
         merged.append((same[0][0], gains))
-    return torch.cat(logits), merged
+    return Simulated(torch.cat(logits), merged, showed)

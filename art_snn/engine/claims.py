@@ -15,12 +15,10 @@ from art_snn.neurons import NotGiven, SpikingLayer, Trace
 
 #: How far a gain may be from the factor of `backward`, in units of the largest: more than float32 rounds.
 ROUNDING = 1e-3
-#: How far a derivative may be from differences, in units of its expected size: more than curvature and float64 do.
+#: How far a derivative may be from differences, in units of its expected size: more than curvature does.
 DIFFERENCES = 1e-2
 #: Random directions in which a derivative is compared with differences.
 DIRECTIONS = 3
-#: Distance of the two simulations of a difference, and the slope of a spike that lets nothing through a reset.
-STEP, SLOPE = 1e-6, 1e-7
 
 
 class NotAsClaimed(ValueError):
@@ -28,23 +26,31 @@ class NotAsClaimed(ValueError):
 
 
 class NotItsGain(Exception):
-    """A chain has a gain that is not that of its definition, which counts."""
+    """A chain has a gain that is not that of its definition, which counts.
+
+    :param chain: The chain.
+    :param layer: The layer on which that was seen.
+    :param off: By how much, in units of the largest.
+    """
+
+    def __init__(self, chain: BackwardChain, layer: SpikingLayer, off: float) -> None:
+        name = type(chain).__name__
+        super().__init__(
+            f"{name}.gain is not the factor of {name}.backward on {type(layer).__name__} (off by {off:.2g} of the "
+            "largest)"
+        )
+        self.chain = chain
 
 
 @torch.no_grad()
-def check_layer(layer: SpikingLayer, currents: Tensor, *, derivative: bool = False) -> None:
+def check_layer(layer: SpikingLayer, currents: Tensor) -> None:
     """
     :param layer: A spiking layer.
     :param currents: Input currents `(T, B, ...)` of a sample or a few.
-    :param derivative: Whether to look at the derivative of its dynamics, too.
-    :raises NotAsClaimed: If the layer's trace is not its simulation, or its derivative not that of its dynamics.
+    :raises NotAsClaimed: If the layer's trace is not its simulation.
     """
-    if not torch.isfinite(currents).all():
-        return
-    currents = currents.contiguous()
-    _check_trace(layer, currents, layer.trace(currents))
-    if derivative:
-        _check_derivative(layer, currents)
+    if torch.isfinite(currents).all():
+        _check_trace(layer, currents.contiguous())
 
 
 @torch.no_grad()
@@ -54,18 +60,20 @@ def check_needs(layer: SpikingLayer, currents: Tensor, chain: BackwardChain) -> 
     :param currents: Input currents `(T, B, ...)` of a sample or a few.
     :param chain: A chain that is to cross it step by step.
     :raises NotGiven: If the chain needs what the layer does not give.
+    :raises NotAsClaimed: If it needs the derivative of the layer's dynamics, and that is another.
     """
     trace = _watched(layer, currents)
     chain.backward(torch.ones_like(trace.spikes), trace)
 
 
 @torch.no_grad()
-def check_gain(layer: SpikingLayer, currents: Tensor, chain: BackwardChain) -> None:
+def check_gain(layer: SpikingLayer, currents: Tensor, chain: BackwardChain) -> bool:
     """A gradient that is the same at every step must leave `backward` as itself times the gain, at every step.
 
     :param layer: A spiking layer.
     :param currents: Input currents `(T, B, ...)` of a sample or a few.
     :param chain: A chain with a gain.
+    :return: Whether that shows something: the layer fired.
     :raises NotItsGain: If its gain is not the factor of its `backward`.
     :raises NotGiven: If the chain needs what the layer does not give.
     """
@@ -73,52 +81,103 @@ def check_gain(layer: SpikingLayer, currents: Tensor, chain: BackwardChain) -> N
     same = _random(trace.spikes[0], 0)
     found, defined = same * chain.gain(trace), chain.backward(same.expand_as(trace.spikes), trace)
     if not _close(defined, found.expand_as(defined), ROUNDING):
-        raise NotItsGain(
-            f"{type(chain).__name__}.gain is not the factor of {type(chain).__name__}.backward on "
-            f"{type(layer).__name__} (off by {_off(defined, found):.2g} of the largest)"
-        )
+        raise NotItsGain(chain, layer, _off(defined, found))
+    return bool(trace.spikes.any())
 
 
-def _check_trace(layer: SpikingLayer, currents: Tensor, trace: Trace) -> None:
-    name = type(layer).__name__
+def _check_trace(layer: SpikingLayer, currents: Tensor) -> None:
+    name, trace = type(layer).__name__, layer.trace(currents)
     for what, value in (("currents", trace.currents), ("potentials", trace.potentials), ("spikes", trace.spikes)):
         if not isinstance(value, Tensor) or value.shape != currents.shape:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise NotAsClaimed(f"{name}.trace gives {what} of shape {shape}, expected {tuple(currents.shape)}.")
     if not torch.equal(trace.spikes, layer.simulate(currents)):
         raise NotAsClaimed(f"{name}.simulate and {name}.trace give different spikes for the same currents.")
+    if not torch.equal(trace.currents, currents):
+        raise NotAsClaimed(f"{name}.trace gives other currents than it got.")
+    threshold = getattr(layer, "threshold", None)
+    if threshold is not None:
+        below = threshold - trace.potentials
+        if bool(((trace.spikes != 0) & (below > ROUNDING * (below.abs() + trace.potentials.abs()))).any()):
+            raise NotAsClaimed(
+                f"{name}.trace gives spikes where its potentials are below the threshold {threshold}: it must record "
+                "the potential before the spike, m(t), not that after the reset."
+            )
 
 
 def _check_derivative(layer: SpikingLayer, currents: Tensor) -> None:
     """Between two spikes a potential is differentiable: there its differences are the truth.
 
     With a slope of nearly 0 for every spike, and a gradient at the spikes of w(t) by that slope, `derivative` gives the
-    gradient of Σ w(t) m(t) past all resets.
+    gradient of Σ w(t) m(t) past all resets. All is in units of each neuron's own current and potential.
     """
-    if type(layer).derivative is SpikingLayer.derivative:  # it gives none
-        return
-    exact = layer.trace(currents.double())
-    # In units of each neuron's own: a step is small beside its currents, what a slope lets through a reset beside 1.
-    scale = 1.0 + exact.currents.abs().amax(0)
-    slope = (SLOPE / (1.0 + exact.potentials.abs().amax(0))).expand_as(exact.spikes)
+    exact = layer.trace(currents)
+    potentials = exact.potentials
+    scale, eps = 1.0 + torch.maximum(currents.abs(), potentials.abs()), torch.finfo(potentials.dtype).eps
+    step, slope = eps ** (1 / 3), torch.finfo(potentials.dtype).tiny ** 0.5 / scale
     for number in range(DIRECTIONS):
-        weights, direction = _random(exact.spikes, 2 * number), _random(exact.spikes, 2 * number + 1) * scale
-        ahead, behind = (layer.trace(exact.currents + sign * STEP * direction) for sign in (1, -1))
-        # Where a potential is within a step of the threshold, neurons show nothing.
-        alike = (ahead.spikes == behind.spikes).all(0) & (ahead.spikes == exact.spikes).all(0)
-        weights = weights * alike / scale
-        differences = (weights * (ahead.potentials - behind.potentials)).sum() / (2 * STEP)
+        weights, direction = _random(potentials, 2 * number) / scale, _random(potentials, 2 * number + 1) * scale
+        ahead, behind = (layer.trace(currents + sign * step * direction) for sign in (1, -1))
+        # Neurons with a potential within a step of the threshold, or of a kink, show nothing.
+        alike = (ahead.spikes == behind.spikes) & (ahead.spikes == exact.spikes)
+        forth, back = ahead.potentials - potentials, potentials - behind.potentials
+        alike &= (forth - back).abs() <= 0.1 * forth.abs() + 32 * eps * scale
+        weights = weights * alike.all(0)
+        differences = (weights * (forth + back)).sum() / (2 * step)
         gradient = layer.derivative(weights / slope, slope, exact) * direction
-        off = (gradient.sum() - differences).abs()
-        if torch.isfinite(off) and off > DIFFERENCES * gradient.norm() + 1e-6:
-            raise NotAsClaimed(
-                f"{type(layer).__name__}.derivative is not that of the potentials that {type(layer).__name__}.trace "
-                f"gives: differences come to {float(differences):.4g}, the derivative to {float(gradient.sum()):.4g}."
-            )
+        _agree(layer, gradient, differences, 8 * eps / step * (weights * scale).norm())
+    _check_reset(layer, exact, scale, step, slope)
+
+
+def _check_reset(layer: SpikingLayer, exact: Trace, scale: Tensor, step: float, slope: Tensor) -> None:
+    """What a spike does to the next potential: the jump there, when its own potential passes the threshold.
+
+    A derivative that holds the reset constant, and so passes nothing on through the spike, is as good.
+    """
+    now = (len(exact.spikes) - 1) // 2
+    threshold = getattr(layer, "threshold", None)
+    if threshold is None or len(exact.spikes) == 1:
+        return
+    at_threshold = threshold - exact.potentials[now]
+
+    def moved(by: Tensor) -> Trace:
+        currents = exact.currents.clone()
+        currents[now] += at_threshold + by
+        return layer.trace(currents)
+
+    above, below = (moved(sign * step**2 * scale[now]) for sign in (1, -1))
+    crossed = (above.spikes[now] != 0) & (below.spikes[now] == 0)
+    # Where the next potential is no straight line in this one, a jump is no derivative.
+    half, whole = (moved(-(step**2) * scale[now] - part * threshold).potentials[now + 1] for part in (0.5, 1.0))
+    ends = below.potentials[now + 1]
+    crossed &= (ends - 2 * half + whole).abs() <= ROUNDING * (ends - whole).abs() + 32 * step**2 * scale[now]
+    weights = torch.zeros_like(exact.potentials)
+    weights[now + 1] = _random(exact.potentials[0], 0) / scale[now + 1] * crossed
+    jump = (weights * (above.potentials - below.potentials)).sum()
+    full_slope = slope.clone()
+    full_slope[now] = 1.0
+    through = layer.derivative(weights / slope, full_slope, below) - layer.derivative(weights / slope, slope, below)
+    if bool(through[now].any()):
+        _agree(layer, through[now], jump, 8 * step * (weights * scale).norm())
+
+
+def _agree(layer: SpikingLayer, gradient: Tensor, differences: Tensor, rounding: Tensor) -> None:
+    off, found = (gradient.sum() - differences).abs(), float(gradient.sum())
+    if torch.isfinite(off) and off > DIFFERENCES * gradient.norm() + rounding:
+        raise NotAsClaimed(
+            f"{type(layer).__name__}.derivative is not that of the potentials that {type(layer).__name__}.trace "
+            f"gives: differences come to {float(differences):.4g}, the derivative to {found:.4g}."
+        )
 
 
 class _Watched(Trace):
     """A trace that compares what it is asked for."""
+
+    def derivative(self, grad_spikes: Tensor, slopes: Tensor) -> Tensor:
+        found = super().derivative(grad_spikes, slopes)
+        if torch.isfinite(self.currents).all():
+            _check_derivative(self.neuron, self.currents)
+        return found
 
     @property
     def decay(self) -> float:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from art_snn.engine.affine import AffineCheck, CannotRun, NotAffine, ReadCheck
-from art_snn.engine.compare import Compare, differ
+from art_snn.engine.compare import ROUNDING, Compare, differ
 from art_snn.engine.problem import Problem
 from art_snn.engine.visit import Replay, Visits
 from art_snn.neurons import Visitor
@@ -145,9 +145,20 @@ def adjoint_check(problem: Problem, mean: Tensor, visits: Visits, replayed: Tens
     step = step * mean.detach().abs().mean().clamp(min=1e-3)
     pulled = vjp(replayed, mean, at_logits)
     with torch.no_grad():
-        change = at_batch_size(problem, mean.detach() + step, Replay(visits, 0, set())) - replayed.detach()
+        value = replayed.detach()
+
+        def change() -> Tensor:
+            return at_batch_size(problem, mean.detach() + step, Replay(visits, 0, set())) - value
+
+        changed = change()
+        longer = value.norm() / changed.norm()
+        if torch.isfinite(longer) and longer > 1:  # so that rounding of the output does not drown its change
+            step = step * longer
+            changed = change()
+        size = at_logits.flatten(1).norm(dim=1).double()
+        rounding = 32 * torch.finfo(value.dtype).eps / ROUNDING * value.flatten(1).norm(dim=1).double()
         found = (pulled * step).flatten(1).double().sum(1)
-        expected = (at_logits * change).flatten(1).double().sum(1)
-        largest = (at_logits.flatten(1).norm(dim=1) * change.flatten(1).norm(dim=1)).double()
-        if differ(found, expected, largest, change.dtype):
+        expected = (at_logits * changed).flatten(1).double().sum(1)
+        largest = size * torch.maximum(changed.flatten(1).norm(dim=1).double(), rounding)
+        if differ(found, expected, largest, value.dtype):
             raise NotAffine("its backward pass is not that of its forward pass: something changes the gradient")

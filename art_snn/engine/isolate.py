@@ -8,9 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from art_snn.engine.problem import Modes, Problem
 from art_snn.randomness import States
+
+#: Buffers that are as much a part of a layer's function as its weights.
+STATISTICS = {"running_mean", "running_var"}
 
 
 def modes(problem: Problem) -> Modes:
@@ -26,7 +30,7 @@ def version(value: Tensor) -> int:
     :param value: A weight or a buffer.
     :return: How often it was changed in place, as far as torch counts that: not in inference mode.
     """
-    return 0 if value.is_inference() else value._version
+    return 0 if is_lazy(value) or value.is_inference() else value._version
 
 
 def state(problem: Problem) -> Any:
@@ -55,23 +59,34 @@ def check_weights(problem: Problem, *, anew: bool = False) -> None:
     """
     :param problem: The network, as the engine sees it.
     :param anew: Whether to look at weights that torch does not know to have changed.
-    :raises ValueError: If a weight is NaN or infinite, or a running statistic NaN; the message names its layer.
-        Spikes would hide it: comparisons with NaN are false, so that predictions are finite and wrong.
+    :raises ValueError: If a weight that can learn is NaN or infinite, or another weight or a running statistic NaN; the
+        message names its layer. Spikes would hide it: comparisons with NaN are false, so that predictions are finite
+        and wrong.
     """
-    named = [*problem.body.named_parameters(), *problem.body.named_buffers()]
-    versions = tuple(version(value) for _, value in named)
+    held = [(module, name, value) for module in problem.body.modules() for name, value in _weights(module)]
+    versions = tuple((id(value), version(value)) for _, _, value in held)
     if versions == problem.seen.weights and not anew:
         return
-    for name, value in named:
-        if not value.is_floating_point():
-            continue
-        bad = torch.isnan(value) if not isinstance(value, nn.Parameter) else ~torch.isfinite(value)
+    for module, name, value in held:
+        bad = ~torch.isfinite(value) if value.requires_grad else torch.isnan(value)
         if bool(bad.any()):
+            path = next(path for path, found in problem.body.named_modules(prefix="body") if found is module)
             raise ValueError(
-                f"body.{name} holds {int(bad.sum())} of {value.numel()} numbers that are NaN or infinite: "
+                f"{path}.{name} holds {int(bad.sum())} of {value.numel()} numbers that are NaN or infinite: "
                 "predictions of spiking layers hide it, and no attack moves."
             )
     problem.seen.weights = versions
+
+
+def _weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """A module's own parameters and running statistics, as far as they are there."""
+    for name, value in module._parameters.items():
+        if value is not None and not is_lazy(value):
+            yield name, value
+    for name in STATISTICS & module._buffers.keys():
+        statistic = module._buffers[name]
+        if statistic is not None and not is_lazy(statistic):
+            yield name, statistic
 
 
 @contextmanager

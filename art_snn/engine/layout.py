@@ -54,6 +54,16 @@ def full(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def loudest(currents: Tensor) -> Tensor:
+    """
+    :param currents: Currents `(T, B, ...)` of a layer.
+    :return: Those of the sample with the largest, `(T, 1, ...)`, which shows most.
+    """
+    largest = torch.nan_to_num(currents.flatten(2).amax(2).amax(0), -torch.inf, -torch.inf)
+    place = int(largest.argmax())
+    return currents[:, place : place + 1]
+
+
 def over_time(frames: Tensor) -> Tensor:
     """
     :param frames: Frames `(T, B, ...)`.

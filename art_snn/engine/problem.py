@@ -55,7 +55,7 @@ class Seen:
     refusals: dict[Any, Refusal] = field(default_factory=dict)
     gradients: dict[Any, int] = field(default_factory=dict)
     footprints: dict[Any, tuple[int, int]] = field(default_factory=dict)
-    weights: tuple[int, ...] = ()
+    weights: tuple[tuple[int, int], ...] = ()
 
 
 class Problem(Protocol):

@@ -19,12 +19,13 @@ from art_snn.engine.affine import NotAffine
 from art_snn.engine.chunk import batch_chunks, simulate_in_chunks
 from art_snn.engine.claims import NotItsGain
 from art_snn.engine.collapse import compare_numbers, replay, vjp
-from art_snn.engine.compare import Due, due, refusal, remember
+from art_snn.engine.compare import Due, compare_again, due, refusal, remember
 from art_snn.engine.isolate import autocast, check_weights, left_alone, state
 from art_snn.engine.layout import over_time
 from art_snn.engine.problem import Problem, Pullback, Route
 from art_snn.engine.visit import AVERAGES, Simulate, StepByStep
 from art_snn.health import GradientHealth, stuck
+from art_snn.neurons import visiting
 from art_snn.randomness import States
 
 logger = logging.getLogger(__name__)
@@ -168,9 +169,9 @@ class _Piece:
             self.logits = self.unrolled[2].detach()
         elif self.stepwise:
             self.random = problem.randomness.now()
-            self.logits, _ = simulate_in_chunks(problem, frames)
+            self.logits = simulate_in_chunks(problem, frames).logits
             if problem.randomness.moved(self.random):  # in one go, as its graph will be, to draw the same
-                self.random = problem.randomness.now()
+                problem.randomness.go_back(self.random)
                 with torch.no_grad():
                     self.logits = problem.run(frames, Simulate(frames.shape[0], frames.shape[1]))
         problem.seen.route = (
@@ -194,8 +195,9 @@ class _Piece:
             with left_alone(self.problem, self.random), self.precision:
                 tape, leaf, unrolled = self._unroll() if self.unrolled is None else self.unrolled
                 at_frames = None if at_frames is None else at_frames.clone()
-                for weight, tape.chain in self.stepwise:
-                    at_frames = accumulate(at_frames, vjp(unrolled, leaf, grad), weight)
+                with visiting(tape):  # checkpointed parts of the body run again
+                    for weight, tape.chain in self.stepwise:
+                        at_frames = accumulate(at_frames, vjp(unrolled, leaf, grad), weight)
         assert at_frames is not None
         return at_frames
 
@@ -210,19 +212,23 @@ class _Piece:
     def _collapse(self, gained: list[tuple[float, BackwardChain]]) -> str:
         """Simulate, and replay for each chain; the reason if body or chains refuse."""
         problem, due, chains = self.problem, self.due, [part for _, part in gained]
+        random = problem.randomness.now()
         try:
             averages = len(AVERAGES) if due.numbers else 0
-            self.logits, visits = simulate_in_chunks(problem, self.frames, chains, averages, due.layers)
+            self.logits, visits, showed = simulate_in_chunks(problem, self.frames, chains, averages, due.layers)
             for index, (weight, _) in enumerate(gained):
                 self.replays.append((weight, replay(problem, self.mean, visits, index)))
             if due.numbers:
                 compare_numbers(problem, self.frames, self.mean, visits, self.logits, self.replays[0][1])
         except (NotAffine, NotItsGain) as reason:
             self.replays.clear()
-            remember(problem, reason, chains, due)
+            problem.randomness.go_back(random)
+            remember(problem, reason, due)
             return str(reason)
         if due.numbers:
             problem.seen.refusals.pop(due.modes, None)
+        if due.layers and not showed:
+            compare_again(problem, due)
         return ""
 
 
@@ -267,7 +273,7 @@ def _silent(problem: Problem, frames: Tensor) -> tuple[str, ...]:
     """Names of the spiking layers that fire for one of these samples at no step."""
     simulate = Simulate(frames.shape[0], frames.shape[1], averages=1)
     try:
-        with left_alone(problem), torch.no_grad():
+        with left_alone(problem, problem.randomness.states), torch.no_grad():
             problem.run(frames, simulate)
     except ValueError:  # a body that runs at its own batch size only
         return ()

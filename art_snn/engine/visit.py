@@ -15,8 +15,8 @@ from torch.autograd.function import once_differentiable
 from art_snn.chains import BackwardChain
 from art_snn.engine.affine import NotAffine
 from art_snn.engine.claims import check_gain, check_layer, check_needs
-from art_snn.engine.layout import Unfold, blocks, empty_like, full
-from art_snn.neurons import NotGiven, SpikingLayer, Trace, recomputing
+from art_snn.engine.layout import Unfold, blocks, empty_like, full, loudest
+from art_snn.neurons import NotGiven, Recomputing, SpikingLayer, Trace, recomputing
 
 #: Spiking layers in the order in which a pass met them, each with the gains of the chains in question, and perhaps its
 #: averages over time.
@@ -52,15 +52,18 @@ class Simulate(Unfold):
         super().__init__(time_steps, batch)
         self.chains, self.averages, self.compare = chains, averages, compare
         self.visits: Visits = []
+        #: Whether what was compared showed something: every layer fired.
+        self.showed = True
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
         currents = self.unfold(layer, x)
         if not self.chains and not self.averages:
             return _simulate(layer, currents).flatten(0, 1)
         if self.compare:
-            check_layer(layer, full(currents[:, :1]))
+            loud = full(loudest(currents))
+            check_layer(layer, loud)
             for chain in self.chains:
-                given(chain, check_gain, layer, full(currents[:, :1]), chain)
+                self.showed &= given(chain, check_gain, layer, loud, chain)
         spikes = empty_like(currents)
         kept = [torch.empty_like(currents[0]) for _ in range(len(self.chains) + self.averages)]
         for block, part in blocks(currents):
@@ -115,7 +118,7 @@ class Replay(Revisit):
         return x * gain
 
 
-class StepByStep(Unfold):
+class StepByStep(Unfold, Recomputing):
     """Visitor: run the neurons and cross them backward by `chain`, which may be changed between backward passes.
 
     :param time_steps: T.
@@ -132,12 +135,19 @@ class StepByStep(Unfold):
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
         if self.compare:
-            currents = full(self.unfold(layer, x.detach())[:, :1])
-            check_layer(layer, currents, derivative=True)
+            currents = full(loudest(self.unfold(layer, x.detach())))
+            check_layer(layer, currents)
             for chain in self.compare:
                 given(chain, check_needs, layer, currents, chain)
         recomputing(layer, self)
         return _Spike.apply(x, layer, self).flatten(0, 1)
+
+    def same(self, other: Recomputing) -> bool:
+        mine = (self.time_steps, self.batch, self.chain)
+        return isinstance(other, StepByStep) and mine == (other.time_steps, other.batch, other.chain)
+
+    def fits(self, x: Tensor) -> bool:
+        return x.dim() > 0 and len(x) in (self.batch, self.time_steps * self.batch)
 
 
 class _Spike(torch.autograd.Function):

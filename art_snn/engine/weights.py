@@ -66,7 +66,7 @@ def logits_for_training(problem: Problem, frames: Tensor, chain: BackwardChain) 
     except (NotAffine, NotItsGain) as reason:
         if problem.gradient_route == "collapsed":
             raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.") from None
-        remember(problem, reason, [chain], compare)
+        remember(problem, reason, compare)
         undo()  # the step is taken again
         return problem.run(frames, stepwise)
     return out
