@@ -21,10 +21,11 @@ TEST_SHARE = 0.45  # of the 1,797 digits: 988 to train, 809 to choose γ and to 
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs and one-hot labels."""
+    """Inputs, one-hot labels, and where in the data set's test part they are, if that is known."""
 
     x: np.ndarray
     y: np.ndarray
+    indices: np.ndarray | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -70,7 +71,7 @@ def embedded(settings: AuditSettings, networks: Path, advance: Callable[[], None
         target,
         second,
         Samples(x_test[:HELD_OUT], y_test[:HELD_OUT]),
-        Samples(x_test[HELD_OUT:end], y_test[HELD_OUT:end]),
+        Samples(x_test[HELD_OUT:end], y_test[HELD_OUT:end], np.arange(HELD_OUT, end)),
         f"small_cnn on digits, T = {settings.time_steps}, λ = {settings.decay:g}, {settings.reset} reset, "
         f"{settings.encoder} encoding, seed {settings.seed}",
         {"data": settings.seed, "target": settings.seed, "second": settings.seed + 1},
@@ -108,7 +109,7 @@ def given(settings: AuditSettings) -> Subjects:
     chosen = np.random.default_rng(settings.seed).permutation(len(x))[: settings.samples]
     classes = np.eye(data.nb_classes, dtype=np.float32)
     held_out = Samples(data.held_out[0][:HELD_OUT], classes[data.held_out[1][:HELD_OUT]])
-    attacked = Samples(x[chosen], classes[labels[chosen]])
+    attacked = Samples(x[chosen], classes[labels[chosen]], chosen)
     target, second = (_classifier(path, data, settings.device) for path in (settings.target, settings.second))
     trained_by = f"{recipe['attack'].upper()}-trained " if recipe["attack"] != "none" else ""
     return Subjects(
