@@ -4,6 +4,7 @@ A test that starts processes does so by `start` or `run`, so that none is left w
 """
 
 import logging
+import signal
 import subprocess
 from contextlib import suppress
 
@@ -30,7 +31,11 @@ def start():
     """How to start a process; when the test ends, it and the processes that it started are killed."""
     processes = []
 
+    def interruptible():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # also where the tests themselves run in the background
+
     def started(*command, **options):
+        options = {"preexec_fn": interruptible} | options
         processes.append(subprocess.Popen([str(part) for part in command], **options))
         return processes[-1]
 
