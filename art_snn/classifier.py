@@ -13,7 +13,8 @@ from art.defences.postprocessor import Postprocessor
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
-from art_snn.chains import CBA, BackwardChain, get_chain
+from art_snn.chains import BackwardChain, get_chain
+from art_snn.engine.route import warn_of_health
 from art_snn.network import SpikingNetwork
 from art_snn.neurons import SpikingLayer
 
@@ -145,7 +146,10 @@ class PyTorchSNNClassifier(PyTorchClassifier):
 
         def gradient(part: BackwardChain) -> Array:
             with self._following(part):
-                return super(PyTorchSNNClassifier, self).loss_gradient(x, y, training_mode=training_mode, **kwargs)
+                found = super(PyTorchSNNClassifier, self).loss_gradient(x, y, training_mode=training_mode, **kwargs)
+            if self.model.health is not None and self.model.health.share:  # here a flat loss is saturated
+                warn_of_health(self.model)
+            return found
 
         return self._expected(gradient, chain)
 
@@ -204,6 +208,7 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         tap = _Tap(self.model.body, names[layer])
         network = SpikingNetwork(tap, self.model.time_steps, self.model.encoder, self.chain)
         network.gradient_route, network.memory_bound = self.model.gradient_route, self.model.memory_bound
+        network.training, network.randomness = False, self.model.randomness
         differentiable = framework and isinstance(x, torch.Tensor) and x.requires_grad
 
         def activations(part: Array) -> torch.Tensor:
@@ -222,17 +227,20 @@ class PyTorchSNNClassifier(PyTorchClassifier):
             return super()._predict_framework(x, y)
 
     def _expected(self, gradient: Any, chain: str | BackwardChain | None) -> Array:
-        """A gradient; averaged over draws of the encoder's noise, if that was asked for and there is noise."""
-        noisy = not getattr(self.model.encoder, "is_frozen", True)
-        if self.gradient_samples == 1 or not noisy:
-            return self._summed(gradient, chain)
-        return sum(self._summed(gradient, chain) for _ in range(self.gradient_samples)) / self.gradient_samples
+        """A gradient; averaged over draws, if that was asked for and encoder or body drew something at random."""
+        drawn = self.model.draws
+        total = self._summed(gradient, chain)
+        if self.gradient_samples == 1 or self.model.draws == drawn:
+            return total
+        for _ in range(self.gradient_samples - 1):
+            total = total + self._summed(gradient, chain)
+        return total / self.gradient_samples
 
     def _summed(self, gradient: Any, chain: str | BackwardChain | None) -> Array:
         """One gradient; or, where CBA is part of a mixture and so has logits of its own, the sum of its parts'."""
         chain = self.chain if chain is None else get_chain(chain)
         parts = list(chain.parts())
-        if len(parts) == 1 or not any(isinstance(part, CBA) for _, part in parts):
+        if len(parts) == 1 or not any(part.has_activation for _, part in parts):
             return gradient(chain)
         return sum(weight * gradient(part) for weight, part in parts)
 
@@ -282,7 +290,7 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         before = self.chain
         self.chain = chain
         try:
-            with self._mode_kept():
+            with self._mode_kept(), self.model.attacked():
                 yield
         finally:
             self.chain = before

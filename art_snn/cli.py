@@ -23,18 +23,22 @@ class Program(click.Group):
         with noting_interrupts():
             return super().main(*args, **kwargs)
 
+    def invoke(self, context: click.Context) -> Any:
+        with plain_errors():  # what comes while a command's options are read
+            return super().invoke(context)
+
 
 @contextmanager
-def plain_errors(kept: str) -> Iterator[None]:
+def plain_errors(kept: str = "") -> Iterator[None]:
     """Messages instead of tracebacks: exit code 1, or 130 for an interruption.
 
-    :param kept: What of an interrupted run is kept, and how to go on.
+    :param kept: What of an interrupted run is kept, and how to go on, if something is.
     """
     try:
         yield
         check_interrupt()
     except KeyboardInterrupt:
-        click.echo(f"\nInterrupted. {kept}", err=True)
+        click.echo(f"\nInterrupted. {kept}".rstrip(), err=True)
         sys.exit(130)
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
@@ -43,7 +47,7 @@ def plain_errors(kept: str) -> Iterator[None]:
             raise
         if isinstance(error, OSError) and error.filename and error.strerror:
             hint = "" if isinstance(error, FileNotFoundError) else f" {kept}"  # a disk is full, a folder forbidden
-            raise click.ClickException(f"{error.filename}: {error.strerror}.{hint}") from None
+            raise click.ClickException(f"{error.filename}: {error.strerror}.{hint}".rstrip()) from None
         raise click.ClickException(f"{error or type(error).__name__}") from None
 
 
@@ -60,6 +64,29 @@ def numbers(context: click.Context, parameter: click.Parameter, value: str | Non
 def names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     """A comma-separated list of names."""
     return None if value is None else tuple(part.strip().lower() for part in value.split(",") if part.strip())
+
+
+def network(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """The description of a network on disk."""
+    if value is not None:
+        from art_snn.models import describe
+
+        try:
+            describe(value)
+        except (OSError, ValueError) as error:
+            raise click.BadParameter(str(error)) from None
+    return value
+
+
+@contextmanager
+def _data_at_root() -> Iterator[None]:
+    """Errors of a data set that is not there name the option that says where it is."""
+    from art_snn.training.data import MissingData
+
+    try:
+        yield
+    except MissingData as error:
+        raise click.BadParameter(str(error), param_hint="--root") from None
 
 
 def writable(folder: Path) -> Path:
@@ -85,8 +112,12 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--target", default=None, help="network.json of art-snn train: audit that network instead.")
-@click.option("--second", default=None, help="One trained like it with another seed; needed with --target.")
+@click.option(
+    "--target", callback=network, default=None, help="network.json of art-snn train: audit that network instead."
+)
+@click.option(
+    "--second", callback=network, default=None, help="One trained like it with another seed; needed with --target."
+)
 @click.option("--root", default=None, help="Folder of their data set.  [default: where it was in training]")
 @click.option("--eps", type=float, default=0.15, help="ε of the tables (L∞), on the data's scale.")
 @click.option("--sweep", callback=numbers, default=None, help="Further ε of the figure.  [default: thirds of ε]")
@@ -125,11 +156,13 @@ def audit(out: Path, **options: Any) -> None:
     """
     with plain_errors(f"What was finished is kept in {out}: give the same command again to go on."):
         from art_snn.audit.settings import AuditSettings
+        from art_snn.files import held
 
         settings = _checked(AuditSettings, options)
         _need(settings.device)
         kept = writable(writable(out) / "networks")
-        _run_audit(settings, kept, out)
+        with held(out), _data_at_root():
+            _run_audit(settings, kept, out)
 
 
 def _checked(make: Callable[..., Any], options: dict[str, Any]) -> Any:
@@ -223,6 +256,16 @@ def pair(context: click.Context, parameter: click.Parameter, value: str | None) 
     return height, width
 
 
+def number_or_max(context: click.Context, parameter: click.Parameter, value: str | None) -> float | str | None:
+    """A number, or `max`."""
+    if value is None or value == "max":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"expected max or a number, got {value!r}.") from None
+
+
 @main.command()
 @click.option(
     "--data",
@@ -237,6 +280,14 @@ def pair(context: click.Context, parameter: click.Parameter, value: str | None) 
     default=None,
     help="H,W of frames or images.  [default: the data set's own; 32,32 of nmnist and event-digits]",
 )
+@click.option(
+    "--scale",
+    callback=number_or_max,
+    default=None,
+    metavar="max|NUMBER",
+    help="Divide event frames by this number, so that ε is on [0, 1]; max is their largest value.  [default: counts]",
+)
+@click.option("--drop-outside", is_flag=True, help="Leave out events outside the sensor, instead of refusing them.")
 @click.option("--network", default="small_cnn", help="small_cnn, vgg11, resnet17, or vgg_dvs for event data.")
 @click.option("--width", type=float, default=1.0, help="Factor on the channels.")
 @click.option("--time-steps", type=int, default=8, help="Number of time steps T.")
@@ -284,7 +335,8 @@ def train(out: Path, tensorboard: bool, download: bool, **options: Any) -> None:
 
         settings = _checked(TrainSettings, options)
         _need(settings.device)
-        _run_training(settings, writable(out), tensorboard=tensorboard, download=download)
+        with _data_at_root():
+            _run_training(settings, writable(out), tensorboard=tensorboard, download=download)
 
 
 def _run_training(settings: Any, out: Path, **options: bool) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from art_snn import LIF, PoissonEncoder, PyTorchSNNClassifier, SpikingNetwork, datasets, models
@@ -20,6 +21,9 @@ from art_snn.audit.protocol import best, look_for_gamma
 from art_snn.audit.settings import CHAINS, GAMMA_LIMITS, GAMMAS, HELD_OUT
 from art_snn.audit.subjects import TEST_SHARE, Samples, Subjects, given
 from art_snn.files import replacing
+from art_snn.identity import unlike
+from art_snn.training import TrainSettings, train
+from art_snn.training.data import load
 
 TINY = AuditSettings(
     epochs=2, samples=40, time_steps=2, sweep=(), steps=2, chains=("cba", "stbp-best", "hart", "mixed")
@@ -53,8 +57,6 @@ def findings(*rows, **settings):
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """Networks that `art-snn train` would write, two of them without spikes."""
-    from art_snn.training import TrainSettings, train
-
     folder = tmp_path_factory.mktemp("networks")
     ann = {"spiking": False}
     for name, changes in {
@@ -173,6 +175,125 @@ class TestGivenNetworks:
     def test_settings_of_the_other_kind_are_refused(self, changes, message):
         with pytest.raises(ValueError, match=message):
             AuditSettings(**changes)
+
+    def test_that_do_not_say_what_they_learned_are_refused(self, pair, tmp_path):
+        path = models.save_network(models.load_network(pair["b"]), tmp_path / "b", training=training(pair["b"], "data"))
+        with pytest.raises(ValueError, match=r"b\.json does not say which samples it learned"):
+            run_audit(self.audit(pair, second=str(path)), tmp_path / "out")
+
+    def test_of_settings_that_are_not_known_are_refused(self, pair, tmp_path):
+        paths = {}
+        for name in ("a", "b"):
+            about = training(pair[name])
+            about["settings"]["unheard_of"] = 1
+            paths[name] = str(models.save_network(models.load_network(pair[name]), tmp_path / name, training=about))
+        with pytest.raises(ValueError, match=r"settings that this version of art-snn does not know: .*unheard_of"):
+            run_audit(self.audit(paths), tmp_path / "out")
+
+
+def training(path, *without):
+    """What a network's file says of its training, but for some parts."""
+    return {name: value for name, value in models.describe(path)["training"].items() if name not in without}
+
+
+class TestLearnedSamples:
+    """What was learned is neither attacked nor tuned on."""
+
+    def folder(self, path, seed):
+        generator = np.random.default_rng(seed)
+        for part in ("train", "test"):
+            for label in ("a", "b"):
+                (path / part / label).mkdir(parents=True)
+                for index in range(12):
+                    pixels = generator.integers(0, 255, (8, 8, 3), np.uint8)
+                    Image.fromarray(pixels).save(path / part / label / f"{index}.png")
+        return path
+
+    @pytest.fixture
+    def roots(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("art.config.ART_DATA_PATH", str(tmp_path / "cache"))
+        return [self.folder(tmp_path / name, seed) for seed, name in enumerate(("one", "other"))]
+
+    def train(self, root, out, seed):
+        settings = TrainSettings(
+            data="image-folder",
+            root=str(root),
+            epochs=1,
+            held_out=10,
+            batch_size=2,
+            width=0.25,
+            time_steps=2,
+            seed=seed,
+        )
+        return str(train(settings, out).path)
+
+    def audit(self, target, second, **changes):
+        settings = {"samples": 10, "sweep": (), "attacks": ("fgsm",), "chains": ("hart",)}
+        return AuditSettings(target=target, second=second, **(settings | changes))
+
+    def test_a_pair_of_different_data_is_refused(self, roots, tmp_path):
+        target, second = (self.train(root, tmp_path / f"{seed}", seed) for seed, root in enumerate(roots))
+        with pytest.raises(
+            ValueError, match=r"second must have learned target's data; .*training_arrays: '24 of sha256"
+        ):
+            run_audit(self.audit(target, second), tmp_path / "out")
+
+    def test_other_data_than_was_learned_are_refused(self, roots, tmp_path):
+        target, second = (self.train(roots[0], tmp_path / f"{seed}", seed) for seed in (0, 1))
+        moved = roots[0].rename(tmp_path / "moved")
+        run_audit(self.audit(target, second, root=str(moved)), tmp_path / "out")
+        with pytest.raises(ValueError, match=r"root must hold the data that target learned; .*test_arrays: "):
+            run_audit(self.audit(target, second, root=str(roots[1])), tmp_path / "out")
+        Image.new("RGB", (8, 8)).save(moved / "train" / "a" / "added.png")
+        with pytest.raises(ValueError, match=r"training_arrays: '24 of sha256 .*', now '25 of sha256 "):
+            run_audit(self.audit(target, second, root=str(moved)), tmp_path / "out")
+
+    def test_copies_of_training_images_are_left_out_and_counted(self, roots, tmp_path):
+        for index in range(6):
+            test = (roots[0] / "train" / "a" / f"{index}.png").read_bytes()
+            (roots[0] / "test" / "b" / f"{index}.png").write_bytes(test)
+            twice = (roots[0] / "train" / "b" / f"{index}.png").read_bytes()
+            (roots[0] / "train" / "b" / f"{index + 6}.png").write_bytes(twice)
+        target, second = (self.train(roots[0], tmp_path / f"{seed}", seed) for seed in (0, 1))
+        subjects = given(self.audit(target, second, samples=18))
+        data = load(TrainSettings(**training(target)["settings"]))
+        learned, held_out = ({sample.tobytes() for sample in part[0]} for part in (data.learned, data.held_out))
+        attacked, tuned_on = (
+            {sample.tobytes() for sample in part.x} for part in (subjects.attacked, subjects.held_out)
+        )
+        assert held_out & learned  # there are such copies
+        assert len(attacked) == 18 and not attacked & (learned | held_out)
+        assert tuned_on and not tuned_on & learned
+        assert subjects.description.endswith("without 6 test samples that equal a training sample")
+        with pytest.raises(ValueError, match=r"test samples, 18, got 19; 6 equal a training sample"):
+            given(self.audit(target, second, samples=19))
+
+    def test_the_digits_hold_no_image_twice(self):
+        (x_train, _), (x_test, _), _, _ = datasets.digits(seed=0, test_size=TEST_SHARE)
+        assert len(unlike(x_test, x_train)) == len(x_test) and len(unlike(x_train, x_train[:5])) == len(x_train) - 5
+
+    def test_a_conversion_over_event_frames_may_have_other_time_steps(self, tmp_path):
+        paths = []
+        for seed in (0, 1):
+            settings = TrainSettings(
+                data="event-digits",
+                network="vgg_dvs",
+                width=0.05,
+                size=(16, 16),
+                limit=60,
+                epochs=1,
+                held_out=20,
+                batch_size=16,
+                time_steps=3,
+                spiking=False,
+                seed=seed,
+            )
+            ann = train(settings, tmp_path / f"{seed}").path
+            x = load(dataclasses.replace(settings, time_steps=5)).learned[0]
+            network = models.convert(models.load_network(ann), x, time_steps=5)
+            paths.append(str(models.save_network(network, tmp_path / f"converted{seed}", training=training(ann))))
+        subjects = given(self.audit(*paths, eps=0.1))
+        assert subjects.attacked.x.shape[1] == 5 and "T = 5" in subjects.description
 
 
 class TestSuccessRate:
@@ -465,7 +586,7 @@ class TestAudit:
             loss = torch.nn.CrossEntropyLoss()
             classifier = PyTorchSNNClassifier(network, loss, (4,), 2, clip_values=(0.0, 1.0), device_type="cpu")
             samples = Samples(x, y)
-            subjects = Subjects(classifier, classifier, samples, samples, "", {}, (False, False))
+            subjects = Subjects(classifier, classifier, samples, samples, "", {}, (False, False), {})
             before = kept.key(AuditSettings(), subjects)
             classifier.chain = "rga"
             classifier.loss_gradient(x, y)
@@ -619,6 +740,7 @@ class TestReport:
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
         everything = strict_json(tmp_path / "results.json")
         assert everything["schema"] == 1
+        assert set(everything["data"]) == {"training_arrays", "test_arrays"}
         assert everything["settings"]["eps"] == TINY.eps
         assert everything["attacked_samples"] == list(range(HELD_OUT, HELD_OUT + 40))
         assert [entry["outcomes"] for entry in everything["results"]] == [row.outcomes for row in result.rows]

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Iterator
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from art_snn._version import __version__
 from art_snn.audit.metrics import Row, check_same_samples
 from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, AuditSettings
 from art_snn.audit.subjects import Subjects
 from art_snn.files import replacing
+from art_snn.identity import versions
 
 #: An attack's row, and what the search for its γ found.
 Found = tuple[Row, list[Row]]
@@ -142,15 +140,3 @@ def _bytes(value: Any) -> bytes:
 
 def _device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def versions() -> dict[str, str]:
-    """
-    :return: Versions of Python and of the packages that decide the figures.
-    """
-    packages = ("adversarial-robustness-toolbox", "torch", "numpy", "scikit-learn")
-    return {
-        "python": platform.python_version(),
-        "art-snn": __version__,
-        **{package: metadata.version(package) for package in packages},
-    }

@@ -24,6 +24,7 @@ from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, SCENARIOS, TUNED, Audit
 from art_snn.audit.subjects import Samples, Subjects, embedded, given
 from art_snn.chains import HART, STBP, BackwardChain, Mixed, get_chain
 from art_snn.classifier import PyTorchSNNClassifier
+from art_snn.files import held
 
 BATCH = 128
 EXAMPLES = 8  # images of the figure
@@ -41,6 +42,7 @@ class AuditResult:
     :param held_out: Number of samples on which γ was chosen.
     :param attacked: Indices of the attacked samples in the data set's test part, in the order of the rows' outcomes;
         None if they are not known.
+    :param data: Digests of the data's arrays, and of the indices of its parts.
     :param rows: What became of the attacked samples: white-box at every ε, black-box at the tables' ε.
     :param search: What became of the held-out samples, from which γ was chosen.
     :param examples: Clean images, and their adversarial images by chain, of the white-box attack at the tables' ε.
@@ -54,6 +56,7 @@ class AuditResult:
     trained: tuple[bool, bool]
     held_out: int
     attacked: list[int] | None = None
+    data: dict[str, str] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     search: list[Row] = field(default_factory=list)
     examples: dict[str, np.ndarray] = field(default_factory=dict)
@@ -113,8 +116,20 @@ def run_audit(
     :return: What was found.
     :raises ValueError: If kept networks or attacks, or given networks, cannot be used, or settings do not fit their
         data.
+    :raises FolderInUse: If another run writes to the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with held(folder):
+        return _run(settings, folder, start, advance, write)
+
+
+def _run(
+    settings: AuditSettings,
+    folder: Path,
+    start: Callable[[str, int], None],
+    advance: Callable[[], None],
+    write: Callable[[AuditResult], None],
+) -> AuditResult:
     if settings.target is None:
         start("training", 2 * settings.epochs)
         subjects = embedded(settings, folder, advance)
@@ -132,6 +147,7 @@ def run_audit(
         subjects.fresh,
         len(subjects.held_out.x),
         None if attacked.indices is None else [int(index) for index in attacked.indices],
+        subjects.data,
     )
     plan = list(_plan(settings))
     start("attacks", len(plan) * len(settings.chains))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from art_snn.audit.kept import versions
 from art_snn.audit.metrics import paired
 from art_snn.audit.protocol import AuditResult
 from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, SCENARIOS, TUNED
-from art_snn.files import replacing
+from art_snn.files import json_text, replacing
+from art_snn.identity import versions
 
 TITLES = {
     "cba": "CBA",
@@ -159,6 +158,7 @@ def as_dict(result: AuditResult) -> dict[str, Any]:
         "settings": asdict(result.settings),
         "target": result.description,
         "seeds": result.seeds,
+        "data": result.data,
         "versions": versions(),
         "clean_accuracy": {"target": result.accuracy[0], "second": result.accuracy[1]},
         "attacked_samples": result.attacked,
@@ -168,8 +168,7 @@ def as_dict(result: AuditResult) -> dict[str, Any]:
 
 
 def _write_json(result: AuditResult, path: Path) -> None:
-    text = json.dumps(as_dict(result), indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(json_text(as_dict(result)), encoding="utf-8")
 
 
 def _write_csv(result: AuditResult, path: Path) -> None:
