@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ def _recipe(settings: AuditSettings, seed: int) -> dict[str, Any]:
     names = ("time_steps", "decay", "reset", "encoder", "epochs", "device")
     recipe = {name: getattr(settings, name) for name in names}
     recipe |= {"data_seed": settings.seed, "seed": seed, "network": "small_cnn", "data": "digits"}
-    return recipe | {"learning_rate": LEARNING_RATE, "batch": BATCH, "art_snn": __version__, "torch": torch.__version__}
+    recipe |= {"learning_rate": LEARNING_RATE, "batch": BATCH, "art_snn": __version__, "torch": torch.__version__}
+    return recipe | {"art": metadata.version("adversarial-robustness-toolbox")}
 
 
 def _kept(path: Path, recipe: dict[str, Any]) -> SpikingNetwork:

@@ -25,10 +25,11 @@ TEST_SHARE = 0.45  # of the 1,797 digits: 988 to train, 809 to choose γ and to 
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs and one-hot labels."""
+    """Inputs, one-hot labels, and where in the data set's test part they are, if that is known."""
 
     x: np.ndarray
     y: np.ndarray
+    indices: np.ndarray | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -78,7 +79,7 @@ def embedded(settings: AuditSettings, networks: Path, advance: Callable[[], None
         target,
         second,
         Samples(x_test[:HELD_OUT], y_test[:HELD_OUT]),
-        Samples(x_test[HELD_OUT:end], y_test[HELD_OUT:end]),
+        Samples(x_test[HELD_OUT:end], y_test[HELD_OUT:end], np.arange(HELD_OUT, end)),
         f"small_cnn on digits, T = {settings.time_steps}, λ = {settings.decay:g}, {settings.reset} reset, "
         f"{settings.encoder} encoding, seed {settings.seed}",
         {"data": settings.seed, "target": settings.seed, "second": settings.seed + 1},
@@ -121,7 +122,7 @@ def given(settings: AuditSettings) -> Subjects:
         raise ValueError("root holds no held-out sample to choose γ on: each equals one that was learned.")
     classes = np.eye(data.nb_classes, dtype=np.float32)
     held_out = Samples(data.held_out[0][tuned_on], classes[data.held_out[1][tuned_on]])
-    attacked = Samples(x[chosen], classes[labels[chosen]])
+    attacked = Samples(x[chosen], classes[labels[chosen]], chosen)
     target, second = (_classifier(path, data, settings.device) for path in (settings.target, settings.second))
     trained_by = f"{recipe['attack'].upper()}-trained " if recipe["attack"] != "none" else ""
     return Subjects(
