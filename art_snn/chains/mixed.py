@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from art_snn.chains.base import BackwardChain
 from art_snn.chains.hart import HART
 from art_snn.chains.stbp import STBP
+from art_snn.chains.table import CHAINS, get_chain
 
 
 @dataclass(frozen=True, init=False)
@@ -31,8 +32,6 @@ class Mixed(BackwardChain):
         chains: Sequence[BackwardChain | str] = (HART(), STBP()),
         weights: Sequence[float] | None = None,
     ) -> None:
-        from art_snn.chains import get_chain
-
         if isinstance(chains, (str, BackwardChain)) or len(chains) == 0:
             raise ValueError(f"chains must be a sequence of at least one chain, got {chains!r}.")
         if weights is None:
@@ -49,3 +48,6 @@ class Mixed(BackwardChain):
         for weight, chain in zip(self.weights, self.chains, strict=True):
             for inner, part in chain.parts():
                 yield weight * inner, part
+
+
+CHAINS["mixed"] = Mixed
