@@ -126,6 +126,10 @@ class SpikingNetwork(nn.Module):
         :raises ValueError: If the input's shape does not fit.
         """
         x = self._checked(x)
+        finite = torch.isfinite(x.detach()).flatten(1).all(1, keepdim=True)
+        return self._logits(x).masked_fill(~finite, torch.nan)  # a comparison would make numbers of NaN
+
+    def _logits(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() and x.requires_grad:
             return AttackGradient.apply(x, self)
         frames = self.frames(x)
