@@ -159,6 +159,18 @@ def quick_attacks(estimator: Any, norm: Any = np.inf) -> dict[str, Any]:
     }
 
 
+def wasserstein(estimator: Any, norm: str = "wasserstein") -> dict[str, Any]:
+    return {
+        "norm": norm,
+        "max_iter": 3,
+        "conjugate_sinkhorn_max_iter": 20,
+        "projected_sinkhorn_max_iter": 20,
+        "eps": 1.0,
+        "eps_step": 10.0 if norm == "1" else 1.0,
+        "regularization": 300,
+    }
+
+
 GRADIENT = Case(gradient=True)
 PROBABILITIES = "needs probabilities: `postprocessing_defences=Softmax()` of `art_snn.classifier`"
 
@@ -328,14 +340,7 @@ CASES: dict[str, Case] = {
     ),
     "Wasserstein": Case(
         gradient=True,
-        arguments={
-            "max_iter": 3,
-            "conjugate_sinkhorn_max_iter": 20,
-            "projected_sinkhorn_max_iter": 20,
-            "eps": 1.0,
-            "eps_step": 10.0,
-            "regularization": 300,
-        },
+        arguments=wasserstein,
         samples=2,
         norms=("1", "2", "inf"),  # of its steps
         note="ART's `regularization` of 3000 can overflow: give 300",
