@@ -17,8 +17,9 @@ from art.preprocessing.standardisation_mean_std.numpy import StandardisationMean
 from art.preprocessing.standardisation_mean_std.pytorch import StandardisationMeanStdPyTorch
 from torch import nn
 
-from art_snn.chains import CBA, BackwardChain, get_chain
-from art_snn.gradients import left_alone
+from art_snn.chains import BackwardChain, get_chain
+from art_snn.engine.isolate import left_alone
+from art_snn.engine.route import warn_of_health
 from art_snn.network import SpikingNetwork
 from art_snn.neurons import SpikingLayer
 
@@ -118,8 +119,10 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         low = 0.0 if self.clip_values is None else np.min(self.clip_values[0])
         x, _ = self._apply_preprocessing(np.full((1, *self.input_shape), low, np.float32), y=None, fit=False)
         network = self.model
-        encoder, modes = network.encoder, [(module, module.training) for module in network.modules()]
-        network.encoder = copy.deepcopy(encoder)  # its noise is not drawn
+        encoder, randomness = network.encoder, network.randomness
+        modes = [(module, module.training) for module in network.modules()]
+        # Nothing of their noise is drawn.
+        network.encoder, network.randomness = copy.deepcopy(encoder), copy.deepcopy(randomness)
         for module, _ in modes:
             module.training = False
         try:
@@ -128,9 +131,11 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            raise ValueError(f"model does not run on an input of input_shape {self.input_shape}: {error}") from error
+            raise ValueError(
+                f"model does not run on a blank input of input_shape {self.input_shape}: {error}"
+            ) from error
         finally:
-            network.encoder = encoder
+            network.encoder, network.randomness = encoder, randomness
             for module, training in modes:
                 module.training = training
         self._compare_outputs(logits.shape[1])
@@ -265,7 +270,10 @@ class PyTorchSNNClassifier(PyTorchClassifier):
 
         def gradient(part: BackwardChain) -> Array:
             with self._following(part), _graph():
-                return super(PyTorchSNNClassifier, self).loss_gradient(x, y, training_mode=training_mode, **kwargs)
+                found = super(PyTorchSNNClassifier, self).loss_gradient(x, y, training_mode=training_mode, **kwargs)
+            if self.model.health is not None and self.model.health.share:  # here a flat loss is saturated
+                warn_of_health(self.model)
+            return found
 
         return self._expected(gradient, chain)
 
@@ -343,6 +351,7 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         tap = _Tap(self.model.body, names[layer])
         network = SpikingNetwork(tap, self.model.time_steps, self.model.encoder, self.chain)
         network.gradient_route, network.memory_bound = self.model.gradient_route, self.model.memory_bound
+        network.training, network.randomness = False, self.model.randomness
         differentiable = framework and isinstance(x, torch.Tensor) and x.requires_grad
 
         def activations(part: Array) -> torch.Tensor:
@@ -356,17 +365,20 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         return result if framework else result.cpu().numpy()
 
     def _expected(self, gradient: Any, chain: str | BackwardChain | None) -> Array:
-        """A gradient; averaged over draws of the encoder's noise, if that was asked for and there is noise."""
-        noisy = not getattr(self.model.encoder, "is_frozen", True)
-        if self.gradient_samples == 1 or not noisy:
-            return self._summed(gradient, chain)
-        return sum(self._summed(gradient, chain) for _ in range(self.gradient_samples)) / self.gradient_samples
+        """A gradient; averaged over draws, if that was asked for and encoder or body drew something at random."""
+        drawn = self.model.draws
+        total = self._summed(gradient, chain)
+        if self.gradient_samples == 1 or self.model.draws == drawn:
+            return total
+        for _ in range(self.gradient_samples - 1):
+            total = total + self._summed(gradient, chain)
+        return total / self.gradient_samples
 
     def _summed(self, gradient: Any, chain: str | BackwardChain | None) -> Array:
         """One gradient; or, where CBA is part of a mixture and so has logits of its own, the sum of its parts'."""
         chain = self.chain if chain is None else get_chain(chain)
         parts = list(chain.parts())
-        if len(parts) == 1 or not any(isinstance(part, CBA) for _, part in parts):
+        if len(parts) == 1 or not any(part.has_activation for _, part in parts):
             return gradient(chain)
         return sum(weight * gradient(part) for weight, part in parts)
 
@@ -418,7 +430,8 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         before = self.chain
         self.chain = chain
         try:
-            yield
+            with self.model.attacked():
+                yield
         finally:
             self.chain = before
 

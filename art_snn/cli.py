@@ -12,24 +12,42 @@ from typing import Any
 import click
 
 from art_snn._version import __version__
+from art_snn.terminal import check_interrupt, noting_interrupts, replace_unencodable
+
+
+class Program(click.Group):
+    """The commands, each run with streams that take every letter, and with interrupts that are not lost."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        replace_unencodable()
+        with noting_interrupts():
+            return super().main(*args, **kwargs)
+
+    def invoke(self, context: click.Context) -> Any:
+        with plain_errors():  # what comes while a command's options are read
+            return super().invoke(context)
 
 
 @contextmanager
-def plain_errors(interrupted: str = "Interrupted.") -> Iterator[None]:
+def plain_errors(kept: str = "") -> Iterator[None]:
     """Messages instead of tracebacks: exit code 1, or 130 for an interruption.
 
-    :param interrupted: What to say when the user interrupts.
+    :param kept: What of an interrupted run is kept, and how to go on, if something is.
     """
     try:
         yield
+        check_interrupt()
     except KeyboardInterrupt:
-        click.echo(f"\n{interrupted}", err=True)
+        click.echo(f"\nInterrupted. {kept}".rstrip(), err=True)
         sys.exit(130)
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except Exception as error:
         if os.environ.get("ART_SNN_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            hint = "" if isinstance(error, FileNotFoundError) else f" {kept}"  # a disk is full, a folder forbidden
+            raise click.ClickException(f"{error.filename}: {error.strerror}.{hint}".rstrip()) from None
         raise click.ClickException(f"{error or type(error).__name__}") from None
 
 
@@ -48,6 +66,29 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
     return None if value is None else tuple(part.strip().lower() for part in value.split(",") if part.strip())
 
 
+def network(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """The description of a network on disk."""
+    if value is not None:
+        from art_snn.models import describe
+
+        try:
+            describe(value)
+        except (OSError, ValueError) as error:
+            raise click.BadParameter(str(error)) from None
+    return value
+
+
+@contextmanager
+def _data_at_root() -> Iterator[None]:
+    """Errors of a data set that is not there name the option that says where it is."""
+    from art_snn.training.data import MissingData
+
+    try:
+        yield
+    except MissingData as error:
+        raise click.BadParameter(str(error), param_hint="--root") from None
+
+
 def writable(folder: Path) -> Path:
     """
     :param folder: A folder for results.
@@ -64,15 +105,19 @@ def writable(folder: Path) -> Path:
     return folder
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="art-snn")
 def main() -> None:
     """Attacks on spiking neural networks, through the Adversarial Robustness Toolbox."""
 
 
 @main.command()
-@click.option("--target", default=None, help="network.json of art-snn train: audit that network instead.")
-@click.option("--second", default=None, help="One trained like it with another seed; needed with --target.")
+@click.option(
+    "--target", callback=network, default=None, help="network.json of art-snn train: audit that network instead."
+)
+@click.option(
+    "--second", callback=network, default=None, help="One trained like it with another seed; needed with --target."
+)
 @click.option("--root", default=None, help="Folder of their data set.  [default: where it was in training]")
 @click.option("--eps", type=float, default=0.15, help="ε of the tables (L∞), on the data's scale.")
 @click.option("--sweep", callback=numbers, default=None, help="Further ε of the figure.  [default: thirds of ε]")
@@ -85,7 +130,12 @@ def main() -> None:
     default="cba,bptr,stbp,stbp-best,rga,hart,rate,mixed",
     help="Backward chains; stbp-best is STBP with its γ chosen as HART's is.",
 )
-@click.option("--gamma", type=float, default=None, help="γ of HART.  [default: chosen on held-out samples]")
+@click.option(
+    "--gamma",
+    type=float,
+    default=None,
+    help="γ of HART, alone and mixed, and of stbp-best.  [default: chosen on held-out samples]",
+)
 @click.option("--time-steps", type=int, default=8, help="Number of time steps T.")
 @click.option("--decay", type=float, default=0.9, help="Membrane factor λ; 1 is the IF neuron.")
 @click.option("--reset", default="hard", help="hard or soft.")
@@ -104,13 +154,15 @@ def audit(out: Path, **options: Any) -> None:
     output folder: the same settings do not train again. Interrupt it, give the same command, and it goes on with the
     attack that was not finished.
     """
-    with plain_errors(f"Interrupted. What was finished is kept in {out}: give the same command again to go on."):
+    with plain_errors(f"What was finished is kept in {out}: give the same command again to go on."):
         from art_snn.audit.settings import AuditSettings
+        from art_snn.files import held
 
         settings = _checked(AuditSettings, options)
         _need(settings.device)
         kept = writable(writable(out) / "networks")
-        _run_audit(settings, kept, out)
+        with held(out), _data_at_root():
+            _run_audit(settings, kept, out)
 
 
 def _checked(make: Callable[..., Any], options: dict[str, Any]) -> Any:
@@ -134,17 +186,25 @@ def _run_audit(settings: Any, kept: Path, out: Path) -> None:
 
     from art_snn.audit import report, run_audit
 
+    check_interrupt()
+    written: list[Path] = []
+
+    def write(result: Any) -> None:
+        check_interrupt()
+        written.extend(report.write_files(result, out))
+        check_interrupt()
+
     with _progress() as (start, advance):
-        result = run_audit(settings, kept, start, advance)
+        result = run_audit(settings, kept, start, advance, write)
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
-    console.print(report.headline(result), soft_wrap=True)
+    console.print(report.headline(result), soft_wrap=True, markup=False)
     for scenario in ("WBA", "BBA"):
         console.print()
         console.print(report.table(result, scenario))
     console.print()
-    console.print(report.verdict(result), soft_wrap=True)
-    for path in report.write_files(result, out):
-        console.print(f"wrote {path}", soft_wrap=True)
+    console.print(report.verdict(result), soft_wrap=True, markup=False)
+    for path in written:
+        console.print(f"wrote {path}", soft_wrap=True, markup=False)
 
 
 @contextmanager
@@ -167,14 +227,22 @@ def _progress() -> Iterator[tuple[Callable[[str, int], None], Callable[[], None]
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console) as progress:
 
         def start(what: str, total: int) -> None:
+            check_interrupt()
             for task in progress.tasks:
                 progress.update(task.id, completed=task.total)
             progress.add_task(what, total=total)
+            if not console.is_terminal:  # a file shows the bars in the end only
+                console.print(f"{what}: {total} steps", highlight=False)
 
-        yield start, lambda: progress.advance(progress.tasks[-1].id)
+        def advance() -> None:
+            check_interrupt()
+            progress.advance(progress.tasks[-1].id)
+
+        yield start, advance
 
 
 def pair(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -186,6 +254,16 @@ def pair(context: click.Context, parameter: click.Parameter, value: str | None) 
     except ValueError:
         raise click.BadParameter(f"expected H,W in pixels, got {value!r}.") from None
     return height, width
+
+
+def number_or_max(context: click.Context, parameter: click.Parameter, value: str | None) -> float | str | None:
+    """A number, or `max`."""
+    if value is None or value == "max":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"expected max or a number, got {value!r}.") from None
 
 
 @main.command()
@@ -202,6 +280,14 @@ def pair(context: click.Context, parameter: click.Parameter, value: str | None) 
     default=None,
     help="H,W of frames or images.  [default: the data set's own; 32,32 of nmnist and event-digits]",
 )
+@click.option(
+    "--scale",
+    callback=number_or_max,
+    default=None,
+    metavar="max|NUMBER",
+    help="Divide event frames by this number, so that ε is on [0, 1]; max is their largest value.  [default: counts]",
+)
+@click.option("--drop-outside", is_flag=True, help="Leave out events outside the sensor, instead of refusing them.")
 @click.option("--network", default="small_cnn", help="small_cnn, vgg11, resnet17, or vgg_dvs for event data.")
 @click.option("--width", type=float, default=1.0, help="Factor on the channels.")
 @click.option("--time-steps", type=int, default=8, help="Number of time steps T.")
@@ -244,12 +330,13 @@ def train(out: Path, tensorboard: bool, download: bool, **options: Any) -> None:
     processes share each batch. The folder holds network.json and network.safetensors in the end, for
     art_snn.models.load_network and art-snn audit.
     """
-    with plain_errors(f"Interrupted. Give the same command again to go on from {out}."):
+    with plain_errors(f"Give the same command again to go on from {out}."):
         from art_snn.training import TrainSettings
 
         settings = _checked(TrainSettings, options)
         _need(settings.device)
-        _run_training(settings, writable(out), tensorboard=tensorboard, download=download)
+        with _data_at_root():
+            _run_training(settings, writable(out), tensorboard=tensorboard, download=download)
 
 
 def _run_training(settings: Any, out: Path, **options: bool) -> None:
@@ -259,6 +346,7 @@ def _run_training(settings: Any, out: Path, **options: bool) -> None:
     from art_snn.training import Epoch
     from art_snn.training import train as run
 
+    check_interrupt()
     leads = os.environ.get("RANK", "0") == "0"
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False, quiet=not leads)
     columns = (
@@ -273,12 +361,15 @@ def _run_training(settings: Any, out: Path, **options: bool) -> None:
         bar = progress.add_task("reading data", total=None, loss="")
 
         def started(epoch: int, steps: int) -> None:
+            check_interrupt()
             progress.reset(bar, total=steps, description=f"epoch {epoch}/{settings.epochs}", loss="")
 
         def stepped(step: int, loss: float) -> None:
+            check_interrupt()
             progress.update(bar, completed=step, loss=f"loss {loss:.3f}")
 
         def finished(epoch: Epoch) -> None:
+            check_interrupt()
             seconds.append(epoch.seconds)
             left = (settings.epochs - epoch.epoch) * sum(seconds) / len(seconds)
             console.print(
@@ -294,6 +385,7 @@ def _run_training(settings: Any, out: Path, **options: bool) -> None:
         f"test accuracy {result.accuracy:.1%}; under {attack}, ε = {settings.eps:.4g}, {result.robust:.1%} of "
         f"{settings.held_out} test samples; wrote {result.path}",
         soft_wrap=True,
+        markup=False,
     )
     if result.rates:
         rates = ", ".join(f"{rate:.2f}" for rate in result.rates.values())

@@ -1,8 +1,4 @@
-"""How an input becomes one frame per time step.
-
-An encoder has two faces. `forward` gives what the network sees at each step; `mean` gives the average of that over
-time as a differentiable function of the input, which is all that a backward pass collapsed over time needs.
-"""
+"""How an input becomes one frame per time step: what the network sees, differentiable in the input."""
 
 from __future__ import annotations
 
@@ -13,25 +9,21 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from art_snn.randomness import mixed_seed
+
+#: How far beyond [0, 1] a value may be by rounding.
+ROUNDING = 1e-5
+
 
 class Encoder(nn.Module):
     """From an input `(B, ...)` to frames `(T, B, ...)`."""
-
-    #: True if every time step sees the same frame, so that the layers before the first spiking layer need run once.
-    static = False
 
     def forward(self, x: Tensor, time_steps: int) -> Tensor:
         """
         :param x: Input `(B, ...)`.
         :param time_steps: Number of time steps T.
-        :return: Frames `(T, B, ...)`, differentiable in `x`.
-        """
-        raise NotImplementedError
-
-    def mean(self, x: Tensor) -> Tensor:
-        """
-        :param x: Input `(B, ...)`.
-        :return: The frames' mean over time `(B, ...)`, with the gradient of `forward`.
+        :return: Frames `(T, B, ...)`, differentiable in `x`; where all are the same, expanded from one, so that the
+            layers before the first spiking layer need run once.
         """
         raise NotImplementedError
 
@@ -46,22 +38,17 @@ class Encoder(nn.Module):
 class DirectEncoder(Encoder):
     """Direct encoding: the image itself is the input current at every time step."""
 
-    static = True
-
     def forward(self, x: Tensor, time_steps: int) -> Tensor:
         return x.unsqueeze(0).expand(time_steps, *x.shape)
-
-    def mean(self, x: Tensor) -> Tensor:
-        return x
 
 
 class PoissonEncoder(Encoder):
     """Poisson encoding: at each step a pixel fires with a probability equal to its value in [0, 1].
 
-    s(t) = [x >= u(t)] with u(t) uniform in [0, 1); the gradient passes straight through, ds(t)/dx = 1. Noise is fresh
-    at every call, from a generator of the encoder's own (the global random state is never touched), until it is
-    frozen: then every call, and every sample of a batch, sees the same noise, so that one noise sample serves a whole
-    attack and a sample's gradient does not depend on its batch.
+    s(t) = [x >= u(t)] with u(t) uniform in [0, 1); the gradient passes straight through, ds(t)/dx = 1. Values beyond
+    [0, 1] are an error. Noise is fresh at every call, from a generator of the encoder's own (the global random state is
+    never touched), until it is frozen: then every call, and every sample of a batch, sees the same noise, so that one
+    noise sample serves a whole attack and a sample's gradient does not depend on its batch.
 
     :param seed: Seed of the noise; one is drawn from the operating system when not given. Read it back as `seed`.
     """
@@ -108,11 +95,14 @@ class PoissonEncoder(Encoder):
             self.unfreeze()
 
     def forward(self, x: Tensor, time_steps: int) -> Tensor:
+        low, high = (float(value) for value in x.detach().aminmax())
+        if low < -ROUNDING or high > 1.0 + ROUNDING:
+            raise ValueError(
+                f"PoissonEncoder takes values in [0, 1], which are firing probabilities, got {low:g} to {high:g}: "
+                "normalise inside the network (models do), not by preprocessing."
+            )
         spikes = (x.detach() >= self._uniform(x, time_steps)).to(x.dtype)
         return spikes + (x - x.detach())  # exactly the spikes, with the identity's gradient
-
-    def mean(self, x: Tensor) -> Tensor:
-        return x
 
     def _uniform(self, x: Tensor, time_steps: int) -> Tensor:
         if self._noise is not None:
@@ -130,7 +120,7 @@ class PoissonEncoder(Encoder):
 
     def _draw(self, index: int, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         # One generator a draw: its state is two integers, which copy and pickle with the network.
-        generator = torch.Generator(device=x.device).manual_seed((self.seed * 1_000_003 + index) % 2**63)
+        generator = torch.Generator(device=x.device).manual_seed(mixed_seed(self.seed, index))
         return torch.rand(shape, generator=generator, device=x.device, dtype=x.dtype)
 
     def extra_repr(self) -> str:
@@ -142,9 +132,6 @@ class EventFrames(Encoder):
 
     def forward(self, x: Tensor, time_steps: int) -> Tensor:
         return x.transpose(0, 1)
-
-    def mean(self, x: Tensor) -> Tensor:
-        return x.mean(1)
 
     def check(self, shape: tuple[int, ...], time_steps: int) -> None:
         if len(shape) < 3 or shape[1] != time_steps:

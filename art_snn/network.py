@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from art_snn.chains import CBA, STBP, BackwardChain, get_chain
+from art_snn.chains import STBP, BackwardChain, get_chain
 from art_snn.encoders import DirectEncoder, Encoder
-from art_snn.gradients import AttackGradient, Route, Simulate, simulate_in_chunks
+from art_snn.engine.chunk import simulate_in_chunks
+from art_snn.engine.isolate import check_weights, own_randomness
+from art_snn.engine.layout import checked_output
+from art_snn.engine.problem import Route, Seen
+from art_snn.engine.route import AttackGradient
+from art_snn.engine.weights import logits_for_training
+from art_snn.health import GradientHealth
 from art_snn.neurons import SpikingLayer, Visitor, visiting
 from art_snn.normalise import Normalise
-from art_snn.rate_training import logits_for_training
+from art_snn.randomness import Randomness
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +41,14 @@ class SpikingNetwork(nn.Module):
     Inside the body time is merged into the batch, `(T*B, ...)`, time first, so that every ordinary torch layer works
     as it is; spiking layers unfold it. The readout is the mean over time of the body's output.
 
-    A forward pass whose input requires a gradient follows `chain`, and reaches the input only. A forward pass whose
-    input does not is the network itself, differentiable in its weights by `training_chain`, STBP (γ = 1)
-    unless set otherwise.
+    In evaluation mode, a forward pass whose input requires a gradient is an attack's: it follows `chain`, and reaches
+    the input only. Every other forward pass is the network itself, differentiable in its weights, and in training mode
+    in its input, by `training_chain`, STBP (γ = 1) unless set otherwise. :meth:`attacked` is the attack's view in
+    training mode.
+
+    What the body draws at random (dropout that stays on) comes from generators of the network's own but for training,
+    fresh at every pass; the global random state is left alone. They begin at torch's seed at construction;
+    `network.randomness.reseed(0)` begins anew.
 
     :param body: Any torch module with spiking layers inside, from `(T*B, ...)` to `(T*B, K)`.
     :param time_steps: Number of time steps T >= 1.
@@ -72,12 +84,21 @@ class SpikingNetwork(nn.Module):
         self.time_steps = time_steps
         self.chain = chain
         self.gradient_route = "auto"
-        #: How the last gradient was taken, and why; None before the first.
-        self.route: Route | None = None
         self.training_chain = STBP()
-        self._refusals: dict[Any, str] = {}
-        self._compared: dict[Any, int] = {}
-        self._footprints: dict[Any, tuple[int, int]] = {}
+        self.randomness = Randomness(torch.initial_seed())
+        #: What the engine saw of it: how the last gradient was taken, what was refused before.
+        self.seen = Seen()
+        self._attacked = False
+
+    @property
+    def route(self) -> Route | None:
+        """How the last gradient was taken, and why; None before the first."""
+        return self.seen.route
+
+    @property
+    def health(self) -> GradientHealth | None:
+        """How many samples the last gradient could move; None before the first."""
+        return self.seen.health
 
     @property
     def chain(self) -> BackwardChain:
@@ -96,8 +117,11 @@ class SpikingNetwork(nn.Module):
     @training_chain.setter
     def training_chain(self, chain: str | BackwardChain) -> None:
         chain = get_chain(chain)
-        if any(isinstance(part, CBA) for _, part in chain.parts()):
-            raise ValueError("training_chain must follow the simulation, which CBA does not: it has another network's.")
+        without = [type(part).__name__ for _, part in chain.parts() if part.has_activation]
+        if without:
+            raise ValueError(
+                f"training_chain must follow the simulation, which {without[0]} does not: it has another network's."
+            )
         self._training_chain = chain
 
     @property
@@ -127,23 +151,53 @@ class SpikingNetwork(nn.Module):
         """
         x = self._checked(x)
         finite = torch.isfinite(x.detach()).flatten(1).all(1, keepdim=True)
-        return self._logits(x).masked_fill(~finite, torch.nan)  # a comparison would make numbers of NaN
+        if bool(finite.all()):
+            return self._logits(x)
+        if any(module.training for module in self.modules()):  # batch statistics carry it to all
+            return self._logits(x) * torch.nan
+        blank = x.masked_fill(~finite.reshape(-1, *[1] * (x.dim() - 1)), 0.0)
+        return self._logits(blank).masked_fill(~finite, torch.nan)  # neurons' comparisons would make numbers of NaN
 
     def _logits(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and x.requires_grad:
-            return AttackGradient.apply(x, self)
-        frames = self.frames(x)
-        if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
-            return logits_for_training(self, frames, self.training_chain)
-        return simulate_in_chunks(self, frames)[0]
+        differentiable = torch.is_grad_enabled()
+        trains = self.training and not self._attacked
+        if not trains:
+            check_weights(self)
+            if differentiable and x.requires_grad:
+                return AttackGradient.apply(x, self, self.chain)
+        with nullcontext() if trains else own_randomness(self):
+            if differentiable and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
+                return logits_for_training(self, self.frames(x), self.training_chain)
+            return simulate_in_chunks(self, self.frames(x)).logits
+
+    @contextmanager
+    def attacked(self) -> Iterator[None]:
+        """Inside the block a forward pass whose input requires a gradient follows `chain`, in training mode too."""
+        before, self._attacked = self._attacked, True
+        try:
+            yield
+        finally:
+            self._attacked = before
+
+    @property
+    def draws(self) -> int:
+        """How many passes drew something at random, in the encoder or in the body."""
+        return self.randomness.draws + getattr(self.encoder, "draws", 0)
 
     def frames(self, x: Tensor) -> Tensor:
         """Encode `x`.
 
         :param x: Input `(B, ...)`.
         :return: Frames `(T, B, ...)`, differentiable in `x`.
+        :raises ValueError: If the encoder gives something else.
         """
-        return self.encoder(x, self.time_steps)
+        frames = self.encoder(x, self.time_steps)
+        if not isinstance(frames, Tensor) or frames.shape[:2] != (self.time_steps, len(x)):
+            raise ValueError(
+                f"encoder {type(self.encoder).__name__} must give frames ({self.time_steps}, {len(x)}, ...), got "
+                f"{tuple(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__}."
+            )
+        return frames
 
     def run(self, frames: Tensor, visitor: Visitor) -> Tensor:
         """Simulate the body on encoded frames and read it out.
@@ -154,35 +208,20 @@ class SpikingNetwork(nn.Module):
         """
         time_steps, batch = frames.shape[:2]
         # The layers before the first spiking layer see the same at every step: they run once, not T times.
-        once = self.encoder.static and _reaches_neurons_straight(self.body)
+        once = frames.stride(0) == 0 and _reaches_neurons_straight(self.body)
         with visiting(visitor):
-            out = self.body(frames[0] if once else frames.flatten(0, 1))
-        if out.dim() != 2 or len(out) != time_steps * batch:
-            raise ValueError(
-                f"body must map (T*B, ...) to (T*B, K), here ({time_steps * batch}, K), got {tuple(out.shape)}."
-            )
+            out = checked_output(self.body(frames[0] if once else frames.flatten(0, 1)), time_steps * batch)
         return out.to(self.dtype).unflatten(0, (time_steps, batch)).mean(0)  # autocast leaves it in half precision
 
-    def footprint(self, frames: Tensor) -> tuple[int, int]:
-        """Activation memory per sample, measured once for a shape on a single blank sample.
+    def once(self, frame: Tensor, visitor: Visitor) -> Tensor:
+        """Run the body at batch B.
 
-        :param frames: Encoded frames `(T, B, ...)`; only their shape and type count.
-        :return: Bytes of the largest spiking layer's activations over all T steps, and of all spiking layers' together.
+        :param frame: One frame `(B, ...)`.
+        :param visitor: What happens at the spiking layers.
+        :return: The body's output.
         """
-        key = (tuple(frames.shape[2:]), len(frames), frames.dtype, self.dtype)
-        if key not in self._footprints:
-            sizes: list[int] = []
-
-            def measure(layer: SpikingLayer, x: Tensor) -> Tensor:
-                spikes = simulate(layer, x)
-                sizes.append(spikes.numel() * spikes.element_size())
-                return spikes
-
-            simulate = Simulate(len(frames), 1)
-            with torch.no_grad():
-                self.run(torch.zeros_like(frames[:, :1]), measure)
-            self._footprints[key] = (max(sizes), sum(sizes))
-        return self._footprints[key]
+        with visiting(visitor):
+            return self.body(frame)
 
     def _checked(self, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor):

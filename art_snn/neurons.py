@@ -10,7 +10,7 @@ For a layer with input current x(t) = W s(t), threshold θ and membrane factor �
     η(t) = m(t) - v_{rest} \text{ (hard reset)}, \; θ \text{ (soft reset)}   && (2, 3)
 
 Nothing here knows about attacks. A spiking layer hands its current to whatever *visits* it: the engine in
-:mod:`art_snn.gradients` decides whether to simulate, to record, or to multiply by a gain.
+:mod:`art_snn.engine` decides whether to simulate, to record, or to multiply by a gain.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,61 @@ def simulate(
     return spikes
 
 
+@torch.no_grad()
+def derivative(
+    grad_spikes: Tensor,
+    slopes: Tensor,
+    potentials: Tensor,
+    spikes: Tensor,
+    *,
+    decay: float,
+    threshold: float,
+    reset: str,
+    v_rest: float,
+) -> Tensor:
+    r"""The derivative of Eqs. 1-4, backwards in time, given σ(t) = ∂s(t)/∂m(t).
+
+    With G(t) the gradient at m(t) and g(t) that at s(t), for t = T, ..., 1:
+
+    .. math::
+
+        G(t) = g(t) σ(t) + λ G(t+1) \frac{∂v(t)}{∂m(t)}, \qquad
+        \frac{∂v(t)}{∂m(t)} = \begin{cases}
+            1 - s(t) - (m(t) - v_{rest}) σ(t) & \text{hard reset} \\ 1 - θ σ(t) & \text{soft reset}
+        \end{cases}
+
+    The reset is not detached. x(t) enters m(t) with factor 1, so G(t) is the gradient at the currents.
+
+    :param grad_spikes: Gradient at the spikes g(t), shape `(T, B, ...)`. Only read.
+    :param slopes: σ(t), shape `(T, B, ...)`. Only read.
+    :param potentials: m(t), shape `(T, B, ...)`.
+    :param spikes: s(t), shape `(T, B, ...)`.
+    :param decay: Membrane factor λ.
+    :param threshold: Firing threshold θ.
+    :param reset: `"hard"` or `"soft"`.
+    :param v_rest: Resting potential of the hard reset.
+    :return: Gradient at the currents `(T, B, ...)`.
+    """
+    # With a = λ G(t+1): hard reset G = σ (g - a (m - v_rest)) + a (1 - s), soft reset G = σ (g - θ a) + a.
+    grad_currents = torch.empty_like(potentials)
+    last = len(grad_spikes) - 1
+    torch.mul(grad_spikes[last], slopes[last], out=grad_currents[last])
+    for t in range(last - 1, -1, -1):
+        G, a = grad_currents[t], grad_currents[t + 1] * decay
+        if reset == "soft":
+            torch.sub(grad_spikes[t], a, alpha=threshold, out=G).mul_(slopes[t]).add_(a)
+        else:
+            m, s = potentials[t], spikes[t]
+            height = m - v_rest if v_rest else m
+            torch.addcmul(grad_spikes[t], a, height, value=-1, out=G).mul_(slopes[t]).add_(a)
+            G.addcmul_(a, s, value=-1)
+    return grad_currents
+
+
+class NotGiven(ValueError):
+    """A chain needs what a neuron does not give; the message names both."""
+
+
 @dataclass(frozen=True)
 class Trace:
     """What a forward pass leaves of one spiking layer: all that a backward chain may look at.
@@ -75,19 +131,13 @@ class Trace:
     :param currents: Input currents x(t), shape `(T, B, ...)`.
     :param potentials: Membrane potentials before the spike, m(t), shape `(T, B, ...)`.
     :param spikes: Spikes s(t), 0 or 1, shape `(T, B, ...)`.
-    :param decay: Membrane factor λ.
-    :param threshold: Firing threshold θ.
-    :param reset: `"hard"` or `"soft"`.
-    :param v_rest: Resting potential of the hard reset.
+    :param neuron: The layer that they are of.
     """
 
     currents: Tensor
     potentials: Tensor
     spikes: Tensor
-    decay: float
-    threshold: float
-    reset: str
-    v_rest: float
+    neuron: SpikingLayer
 
     @property
     def mean_current(self) -> Tensor:
@@ -99,11 +149,36 @@ class Trace:
         """Firing rate r(T), shape `(B, ...)`."""
         return self.spikes.mean(0)
 
+    @property
+    def threshold(self) -> float:
+        """Firing threshold θ of the neuron; :class:`NotGiven` if it names none."""
+        return self._of_neuron("threshold", "a firing threshold")
+
+    @property
+    def decay(self) -> float:
+        """Membrane factor λ of the neuron; :class:`NotGiven` if its membrane does not decay by one."""
+        return self._of_neuron("decay", "a membrane factor")
+
+    def derivative(self, grad_spikes: Tensor, slopes: Tensor) -> Tensor:
+        """The neuron's own derivative of its dynamics, see :meth:`SpikingLayer.derivative`.
+
+        :param grad_spikes: Gradient at the spikes `(T, B, ...)`.
+        :param slopes: Derivative of a spike by its potential, ∂s(t)/∂m(t), `(T, B, ...)`.
+        :return: Gradient at the currents `(T, B, ...)`.
+        """
+        return self.neuron.derivative(grad_spikes, slopes, self)
+
+    def _of_neuron(self, name: str, what: str) -> float:
+        try:
+            return getattr(self.neuron, name)
+        except AttributeError:
+            raise NotGiven(f"{type(self.neuron).__name__} has no attribute {name!r}, {what}") from None
+
 
 # The engine's view of a spiking layer: it gets the layer and its input `(T*B, ...)` or, where the input does not
 # change over time, `(B, ...)`, and returns what the layers above shall see.
 Visitor = Callable[["SpikingLayer", Tensor], Tensor]
-_visitor: ContextVar[Visitor] = ContextVar("art_snn_visitor")
+_visitor: ContextVar[Visitor | None] = ContextVar("art_snn_visitor", default=None)
 
 
 @contextmanager
@@ -121,19 +196,68 @@ def visiting(visitor: Visitor) -> Iterator[None]:
         _visitor.reset(token)
 
 
-class SpikingLayer(nn.Module):
-    """A layer of spiking neurons, as the engine and the chains know it.
+#: Visitors whose graphs are still there, by layer, for parts of a body that run once more in a backward pass.
+_recomputing: WeakKeyDictionary[SpikingLayer, WeakSet[Recomputing]] = WeakKeyDictionary()
 
-    Subclass it to bring other neurons: `simulate` runs the dynamics, `trace` records them.
+
+class Recomputing:
+    """A visitor that gradient checkpointing may need again, in whichever thread runs the backward pass."""
+
+    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def same(self, other: Recomputing) -> bool:
+        """
+        :param other: Another.
+        :return: Whether a layer would give the same under it.
+        """
+        raise NotImplementedError
+
+    def fits(self, x: Tensor) -> bool:
+        """
+        :param x: Input of a layer.
+        :return: Whether it may be this visitor's.
+        """
+        raise NotImplementedError
+
+
+def recomputing(layer: SpikingLayer, visitor: Recomputing) -> None:
+    """Let gradient checkpointing run a layer again in the backward pass.
+
+    :param layer: The layer.
+    :param visitor: What its input is to be handed to then, as long as its graph is there.
+    """
+    _recomputing.setdefault(layer, WeakSet()).add(visitor)
+
+
+def _revisiting(layer: SpikingLayer, x: Tensor) -> Visitor:
+    """The visitor under which a layer ran in the forward pass whose backward pass is under way."""
+    name = type(layer).__name__
+    found = [visitor for visitor in _recomputing.get(layer, ()) if visitor.fits(x)]
+    if not found:
+        raise RuntimeError(f"{name} runs again in a backward pass: gradient checkpointing needs use_reentrant=False.")
+    if not all(found[0].same(other) for other in found):
+        raise RuntimeError(
+            f"{name} runs again in a backward pass (gradient checkpointing), and more than one forward pass waits for "
+            "its own, with different chains or numbers of time steps: go back through one before the next begins."
+        )
+    return found[0]
+
+
+class SpikingLayer(nn.Module):
+    """A layer of spiking neurons, as the engine and the chains know it: it owns its dynamics and their derivative.
+
+    To bring other neurons, subclass :class:`Dynamics`, which needs their equations only; or this class, to say in one
+    go how all time steps run. What a layer says of itself is compared with what it does.
     """
 
-    #: Firing threshold θ, which scales the currents for CBA.
+    #: Firing threshold θ, at which surrogate gradients are centred and in units of which CBA and RGA take currents.
     threshold: float
 
     def simulate(self, currents: Tensor, *, spikes: Tensor | None = None) -> Tensor:
         """
         :param currents: Input currents `(T, B, ...)`; only read.
-        :param spikes: Where to write the result; allocated when not given.
+        :param spikes: Where the result may be written, to save memory; what is returned counts.
         :return: Spikes `(T, B, ...)`, without a graph.
         """
         raise NotImplementedError
@@ -141,20 +265,92 @@ class SpikingLayer(nn.Module):
     def trace(self, currents: Tensor, *, spikes: Tensor | None = None) -> Trace:
         """
         :param currents: Input currents `(T, B, ...)`; only read.
-        :param spikes: Where to write the spikes; allocated when not given.
+        :param spikes: Where the spikes may be written, to save memory; what is returned counts.
         :return: The trace of the simulation, without a graph.
         """
         raise NotImplementedError
 
+    def derivative(self, grad_spikes: Tensor, slopes: Tensor, trace: Trace) -> Tensor:
+        """The derivative of the dynamics, back-propagated through time.
+
+        :param grad_spikes: Gradient at the spikes `(T, B, ...)`; only read.
+        :param slopes: Derivative of a spike by its potential, ∂s(t)/∂m(t), `(T, B, ...)`; only read.
+        :param trace: What the forward pass left of this layer.
+        :return: Gradient at the currents `(T, B, ...)`.
+        :raises NotGiven: If the layer does not know it.
+        """
+        raise NotGiven(f"{type(self).__name__} does not give the derivative of its dynamics")
+
     def forward(self, x: Tensor) -> Tensor:
-        try:
-            visitor = _visitor.get()
-        except LookupError:
+        visitor = _visitor.get(None)
+        if visitor is None and torch._C._current_graph_task_id() != -1:  # a backward pass is under way
+            visitor = _revisiting(self, x)
+        if visitor is None:
             raise RuntimeError(
                 f"{type(self).__name__} runs only inside a SpikingNetwork, which knows the number of time steps: "
                 "call SpikingNetwork(body, time_steps=...), not the body."
-            ) from None
+            )
         return visitor(self, x)
+
+
+class Dynamics(SpikingLayer):
+    """Neurons given by two equations, from which simulation, trace and derivative follow.
+
+    A subclass sets `threshold` and writes :meth:`charge` and :meth:`settle` in operations that torch can differentiate.
+    A spike is fired where m(t) ≥ θ, and v(0) = 0.
+    """
+
+    def charge(self, v: Tensor, current: Tensor) -> Tensor:
+        """
+        :param v: Membrane potential after the step before, v(t-1), `(B, ...)`.
+        :param current: Input current x(t), `(B, ...)`.
+        :return: Membrane potential before the spike, m(t), `(B, ...)`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no charge(v, current)")
+
+    def settle(self, m: Tensor, spike: Tensor) -> Tensor:
+        """
+        :param m: Membrane potential before the spike, m(t), `(B, ...)`.
+        :param spike: s(t), 0 or 1, `(B, ...)`.
+        :return: Membrane potential after the reset, v(t), `(B, ...)`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no settle(m, spike)")
+
+    def simulate(self, currents: Tensor, *, spikes: Tensor | None = None) -> Tensor:
+        return self.trace(currents, spikes=spikes).spikes
+
+    @torch.no_grad()
+    def trace(self, currents: Tensor, *, spikes: Tensor | None = None) -> Trace:
+        if spikes is None:
+            spikes = torch.empty(currents.shape, dtype=currents.dtype, device=currents.device)
+        potentials = torch.empty(currents.shape, dtype=currents.dtype, device=currents.device)
+        v = torch.zeros_like(currents[0])
+        for t, current in enumerate(currents):
+            m = self.charge(v, current)
+            potentials[t], spikes[t] = m, m >= self.threshold
+            v = self.settle(m, spikes[t].clone())  # which may work in place
+        return Trace(currents, potentials, spikes, self)
+
+    def derivative(self, grad_spikes: Tensor, slopes: Tensor, trace: Trace) -> Tensor:
+        grad_currents = torch.empty_like(grad_spikes)
+        onward = torch.zeros_like(grad_spikes[0])  # gradient at v(t), from the steps after t
+        for t in range(len(grad_spikes) - 1, -1, -1):
+            below = torch.zeros_like(trace.potentials[0])
+            if t:
+                with torch.no_grad():
+                    below = self.settle(trace.potentials[t - 1].clone(), trace.spikes[t - 1].clone())
+            v, current, m, s = (
+                value.detach().clone().requires_grad_()
+                for value in (below, trace.currents[t], trace.potentials[t], trace.spikes[t])
+            )
+            with torch.enable_grad():
+                charged, settled = self.charge(v.clone(), current.clone()), self.settle(m.clone(), s.clone())
+            at_m, at_s = torch.autograd.grad(settled, (m, s), onward, allow_unused=True, materialize_grads=True)
+            at_m = at_m + (grad_spikes[t] + at_s) * slopes[t]
+            onward, grad_currents[t] = torch.autograd.grad(
+                charged, (v, current), at_m, allow_unused=True, materialize_grads=True
+            )
+        return grad_currents
 
 
 class LIF(SpikingLayer):
@@ -195,10 +391,22 @@ class LIF(SpikingLayer):
             potentials=potentials,
         )
 
+    def derivative(self, grad_spikes: Tensor, slopes: Tensor, trace: Trace) -> Tensor:
+        return derivative(
+            grad_spikes,
+            slopes,
+            trace.potentials,
+            trace.spikes,
+            decay=self.decay,
+            threshold=self.threshold,
+            reset=self.reset,
+            v_rest=self.v_rest,
+        )
+
     def trace(self, currents: Tensor, *, spikes: Tensor | None = None) -> Trace:
         potentials = torch.empty(currents.shape, dtype=currents.dtype, device=currents.device)
         spikes = self.simulate(currents, spikes=spikes, potentials=potentials)
-        return Trace(currents, potentials, spikes, self.decay, self.threshold, self.reset, self.v_rest)
+        return Trace(currents, potentials, spikes, self)
 
     def extra_repr(self) -> str:
         return f"decay={self.decay}, threshold={self.threshold}, reset={self.reset!r}, v_rest={self.v_rest}"

@@ -1,7 +1,7 @@
 """What a call on one sample costs, beside a plain network of the same shape: `python -m benchmarks.calls --help`.
 
-Many of ART's attacks (universal perturbations, saliency maps, decision-based ones) call the classifier for one sample at
-a time. Then the arithmetic is small, and what is left is the number of operations: those of the plain network on one
+Many of ART's attacks (universal perturbations, saliency maps, decision-based ones) call the classifier for one sample
+at a time. Then the arithmetic is small, and what is left is the number of operations: those of the plain network on one
 sample, on T samples as the spiking network runs it, of the neurons, of the check of every gradient, and of ART itself.
 Ratios within one run, as in :mod:`benchmarks.gradient`.
 """

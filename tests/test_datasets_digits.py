@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -140,6 +141,164 @@ def test_an_interrupted_decoding_leaves_nothing_behind(numbers, tmp_path):
     with pytest.raises(ValueError):
         load(numbers, range(10), Reader(), folder)
     assert list(folder.iterdir()) == []
+
+
+#: Decode ten files into the cache in a process whose files may be only so long, as on a full disk.
+LITTLE_SPACE = """
+import logging, os, resource, sys
+import numpy as np
+from art_snn.datasets import _common
+
+logging.basicConfig(format="%(message)s")
+if sys.argv[2] == "late":
+    del os.posix_fallocate  # space that is not reserved runs out while rows are written
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+files = [os.path.join(sys.argv[1], f"{number}.txt") for number in range(10)]
+read = lambda file: np.full(10_000, int(file.read_text()), dtype=np.uint16)
+found = _common.cached(
+    files, np.array([3, 4]), read, settings={"name": "numbers"}, whole=True, cache_dir=sys.argv[3], verbose=False
+)
+print(found[:, -1].tolist())
+"""
+
+
+def run_with(code: str, *arguments, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, **options)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows limits no file's length")
+@pytest.mark.parametrize("when", ["at once", "late"])
+def test_where_the_cache_cannot_be_written_the_files_are_decoded_without(numbers, tmp_path, when):
+    folder = tmp_path / "cache"
+    done = run_with(LITTLE_SPACE, tmp_path, when, folder)
+    assert done.stdout == "[3, 4]\n", done.stderr
+    assert str(folder) in done.stderr and "File too large" in done.stderr
+    assert "needs 0.2 MiB" in done.stderr and "Going on without it" in done.stderr
+    assert list(folder.iterdir()) == [], "and nothing is left behind"
+
+
+FULL_DISK = """
+set -e
+mount -t tmpfs -o size=100k none "$1"
+"$2" -c "$3" "$4" "$5" "$1"
+ls -A "$1"
+"""
+
+
+@pytest.mark.parametrize("when", ["at once", "late"])
+def test_a_full_disk_kills_nobody(numbers, tmp_path, when):
+    """A real one, where this user may mount one in a name space of his own."""
+    unshare = ["unshare", "--map-root-user", "--mount"]
+    (tmp_path / "disk").mkdir()
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*unshare, "mount", "-t", "tmpfs", "none", tmp_path]).returncode
+    ):
+        pytest.skip("no file system can be mounted")
+    code = LITTLE_SPACE.replace("resource.setrlimit", "")
+    script = ["sh", "-c", FULL_DISK, "sh", tmp_path / "disk", sys.executable, code, tmp_path, when]
+    done = subprocess.run([*unshare, *map(str, script)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[3, 4]\n"), done.stderr
+    assert f"{tmp_path / 'disk'}" in done.stderr and "No space left on device" in done.stderr
+    assert "needs 0.2 MiB, 0.1 MiB is free" in done.stderr
+
+
+def test_a_folder_that_is_none_is_no_place_for_a_cache_and_no_reason_to_stop(numbers, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert load(numbers, [3, 4], Reader(), folder)[:, 0, 0].tolist() == [3, 4]
+        assert f"{folder}{os.sep}numbers-" in caplog.text
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="for whom nothing is read-only")
+def test_a_folder_that_may_only_be_read_is_no_reason_to_stop(numbers, tmp_path, caplog):
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o500)
+    assert load(numbers, [3, 4], Reader(), folder)[:, 0, 0].tolist() == [3, 4]
+    assert "Permission denied" in caplog.text
+
+
+def test_a_file_that_cannot_be_read_is_not_the_caches_fault(numbers, tmp_path, caplog):
+    def read(file):
+        if file == numbers[4]:
+            raise OSError("the stick was pulled out")
+        return np.zeros(3)
+
+    with pytest.raises(OSError, match="pulled out"):
+        load(numbers, range(10), read, tmp_path / "cache")
+    assert not caplog.records and list((tmp_path / "cache").iterdir()) == []
+
+
+#: Decode a file into the cache for ever, once the first was said to be done.
+STUCK = """
+import sys
+from pathlib import Path
+import numpy as np
+from art_snn.datasets import _common
+
+def read(file):
+    if file.name == "1.txt":
+        print("writing", flush=True)
+        sys.stdin.read()
+    return np.zeros(3)
+
+files = [Path(sys.argv[1], f"{number}.txt") for number in range(10)]
+_common.cached(
+    files, np.arange(10), read, settings={"name": "stuck"}, whole=True, cache_dir=sys.argv[2], verbose=False
+)
+"""
+
+
+def test_what_a_killed_run_was_writing_is_removed_but_not_what_another_is_writing(numbers, tmp_path):
+    folder = tmp_path / "cache"
+    command = [sys.executable, "-c", STUCK, str(tmp_path), str(folder)]
+    killed, alive = (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    )
+    try:
+        for process in (killed, alive):
+            assert process.stdout.readline() == "writing\n"
+        killed.kill()
+        killed.wait()
+        assert len(list(folder.glob("*.part"))) == 2
+        (folder / "thesis.part").write_text("somebody's own")
+        load(numbers, [1], Reader(), folder)
+        assert len(list(folder.glob("*.part"))) == 2 and (folder / "thesis.part").exists()
+        alive.communicate("")
+        assert alive.returncode == 0 and len(list(folder.glob("stuck-*.npy"))) == 1
+        assert [path.name for path in folder.glob("*.part")] == ["thesis.part"]
+    finally:
+        for process in (killed, alive):
+            process.kill()
+            process.communicate()
+
+
+def test_what_the_reader_notes_comes_back_with_the_array(numbers, tmp_path):
+    folder = tmp_path / "cache"
+    found: list[dict] = [{}, {}, {}]
+
+    def load_noting(rows, notes, *, whole=False):
+        def read(file):
+            notes[str(file)] = int(file.read_text())
+            return np.zeros(3)
+
+        _common.cached(
+            numbers,
+            np.array(rows),
+            read,
+            settings={"name": "n"},
+            whole=whole,
+            cache_dir=folder,
+            verbose=False,
+            notes=notes,
+        )
+
+    load_noting([2, 5], found[0], whole=True)
+    load_noting([7], found[1])
+    assert len(found[0]) == 10 and found[0] == found[1]
+    next(folder.glob("*.json")).unlink()
+    load_noting([7], found[2])
+    assert found[2] == {str(numbers[7]): 7}, "an array without its notes is none"
 
 
 @pytest.mark.parametrize("damage", [b"", b"no array", None])

@@ -15,6 +15,7 @@ from tonic.io import events_struct, read_aedat4, read_mnist_file
 from tonic.transforms import ToFrame
 
 from art_snn import datasets
+from art_snn.datasets import events as loaders
 
 CIFAR10_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -81,6 +82,72 @@ def test_resizing_sums_the_events_of_a_block():
     counts = frames(random_events(1000), time_steps=4)
     small = frames(random_events(1000), time_steps=4, size=(17, 2))
     assert np.array_equal(small, counts.reshape(4, 2, 17, 2, 2, 17).sum(axis=(3, 5)))
+    assert small.dtype == np.uint16
+
+
+def an_event_everywhere(side: int) -> np.ndarray:
+    """One event in every pixel of a square sensor."""
+    events = np.zeros(side * side, dtype=events_struct)
+    events["y"], events["x"] = np.divmod(np.arange(side * side), side)
+    return events
+
+
+@pytest.mark.parametrize(
+    ("side", "length"),
+    [(34, 32), (34, 33), (34, 17), (34, 16), (34, 20), (34, 31), (128, 48), (128, 120), (128, 112), (128, 64)],
+)
+def test_no_row_or_column_of_a_frame_is_weighted_differently(side, length):
+    light = datasets.event_frames(an_event_everywhere(side), sensor=(side, side), size=(length, length), time_steps=1)
+    cropped = side - length <= side // 16
+    assert light[0, 0] == pytest.approx(1.0 if cropped else (side / length) ** 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 39))
+def test_every_event_weighs_one_wherever_it_is_unless_it_is_cropped(side, length, place):
+    length, place = min(length, side), place % side
+    event = np.array([(place, place, 0, True)], dtype=events_struct)
+    options = {"sensor": (side, side), "time_steps": 1, "size": (length, length)}
+    margin = side - length if side - length <= side // 16 else 0
+    if margin // 2 <= place < side - (margin + 1) // 2:
+        assert datasets.event_frames(event, **options).sum() == pytest.approx(1.0)
+    else:
+        with pytest.raises(ValueError, match="no events"):
+            datasets.event_frames(event, **options)
+
+
+def test_an_event_is_shared_out_by_the_overlap_of_its_pixel():
+    events = np.array([(2, 1, 0, True), (3, 0, 0, True)], dtype=events_struct)
+    # Three rows become two, half a row in each; four columns become three, of 4/3 each.
+    counts = datasets.event_frames(events, sensor=(3, 4), time_steps=1, size=(2, 3))
+    assert counts.dtype == np.float32
+    assert counts[0, 1] == pytest.approx(np.array([[0, 1 / 3, 1 / 6 + 1], [0, 1 / 3, 1 / 6]]))
+    assert counts[0, 0].max() == 0.0
+
+
+@pytest.mark.parametrize("bins", ["count", "time"])
+def test_a_size_close_to_the_sensors_is_what_a_sensor_in_the_middle_sees(bins):
+    events = random_events(3000)
+    inner = events[(events["x"] >= 1) & (events["x"] < 33) & (events["y"] >= 1) & (events["y"] < 33)]
+    inner["x"], inner["y"] = inner["x"] - 1, inner["y"] - 1
+    small = frames(events, size=(32, 32), bins=bins)
+    assert small.dtype == np.uint16
+    assert np.array_equal(small, datasets.event_frames(inner, sensor=(32, 32), bins=bins))
+    if bins == "count":
+        numbers = small.sum(axis=(1, 2, 3)).astype(int)
+        assert numbers.max() - numbers.min() <= 1
+
+
+def test_a_size_a_little_larger_than_the_sensors_is_padded():
+    events = random_events(500)
+    large = frames(events, size=(35, 36))
+    assert np.array_equal(large[:, :, 1:, 1:35], frames(events)) and large.sum() == 500
+
+
+def test_a_recording_with_no_event_in_the_middle_says_so():
+    events = np.zeros(5, dtype=events_struct)
+    with pytest.raises(ValueError, match="no events in the middle 32 x 32 pixels"):
+        frames(events, size=(32, 32))
 
 
 def test_height_and_width_are_not_confused():
@@ -112,7 +179,7 @@ def test_no_events_is_an_error():
 
 @pytest.mark.parametrize(
     "options",
-    [{"time_steps": 0}, {"time_steps": 2.0}, {"size": (35, 34)}, {"size": 34}, {"size": (0, 1)}, {"bins": "events"}],
+    [{"time_steps": 0}, {"time_steps": 2.0}, {"size": (37, 34)}, {"size": 34}, {"size": (0, 1)}, {"bins": "events"}],
 )
 def test_bad_framing_is_named_before_a_file_is_opened(options, tmp_path):
     name = next(iter(options))
@@ -242,6 +309,95 @@ def test_a_bad_recording_is_named(nmnist_root, damage, message):
     with pytest.raises(ValueError) as caught:
         nmnist(nmnist_root)
     assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [(34, 34), (20, 20)])
+def test_frames_can_be_scaled_to_one_by_one_number_for_all(nmnist_root, size):
+    counts = nmnist(nmnist_root, size=size, time_steps=3)
+    largest = counts[3]
+    assert largest > 1.0
+    (x_train, y_train), (x_test, _), low, high = nmnist(nmnist_root, size=size, time_steps=3, scale="max")
+    assert (low, high) == (0.0, 1.0) and max(x_train.max(), x_test.max()) == 1.0
+    assert np.array_equal(x_train, counts[0][0] / np.float32(largest))
+    assert np.array_equal(x_test, counts[1][0] / np.float32(largest)) and x_test.dtype == np.float32
+    assert np.array_equal(y_train, counts[0][1])
+    again = nmnist(nmnist_root, size=size, time_steps=3, scale=largest)
+    assert np.array_equal(again[0][0], x_train) and again[2:] == (0.0, 1.0)
+    larger = nmnist(nmnist_root, size=size, time_steps=3, scale=8)
+    assert np.array_equal(larger[1][0], counts[1][0] / np.float32(8)) and larger[2:] == (0.0, 1.0)
+
+
+def test_a_scale_below_what_the_frames_hold_is_refused(nmnist_root):
+    largest = nmnist(nmnist_root, time_steps=1)[3]
+    with pytest.raises(ValueError, match=f"scale must be at least the largest value of a frame, {largest:g}, got 1"):
+        nmnist(nmnist_root, time_steps=1, scale=1)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf"), True, "min", [2.0]])
+def test_a_bad_scale_is_named_before_a_file_is_opened(scale, tmp_path):
+    for load in (datasets.nmnist, datasets.cifar10dvs, datasets.dvsgesture):
+        with pytest.raises(ValueError, match="scale must be 'max' or a number above 0"):
+            load(tmp_path, scale=scale)
+    with pytest.raises(ValueError, match="scale must be 'max' or a number above 0"):
+        datasets.event_digits(scale=scale)
+
+
+def test_binary_frames_have_no_scale(tmp_path):
+    with pytest.raises(ValueError, match="scale belongs to counts"):
+        datasets.nmnist(tmp_path, binary=True, scale="max")
+
+
+@pytest.mark.parametrize("size", [(34, 34), (32, 32), (20, 20)])
+def test_stray_events_can_be_left_out_which_is_said_each_time(nmnist_root, size, caplog):
+    clean = nmnist(nmnist_root, size=size)
+    files = [nmnist_root / "NMNIST" / "Train" / "4" / "00001.bin", nmnist_root / "NMNIST" / "Test" / "9" / "00000.bin"]
+    for file, seed, number in ((files[0], 41, 1), (files[1], 190, 3)):
+        strays = random_events(number)
+        strays["x"] = 34 + np.arange(number)
+        write_bin(file, np.concatenate([strays, random_events(205, seed)]))
+    with pytest.raises(ValueError, match=r"1 of 206 events have x outside .* drop_outside=True .* leaves such events"):
+        nmnist(nmnist_root, size=size)
+    for _ in ("decoded", "from the cache"):
+        caplog.clear()
+        found = nmnist(nmnist_root, size=size, drop_outside=True)
+        assert np.array_equal(found[0][0], clean[0][0]) and np.array_equal(found[1][0], clean[1][0])
+        assert (
+            f"1 events outside the sensor's 34 x 34 pixels left out, in 1 of 30 recordings: {files[0]} (1 of 206)"
+            in (caplog.text)
+        )
+        assert (
+            f"3 events outside the sensor's 34 x 34 pixels left out, in 1 of 20 recordings: {files[1]} (3 of 208)"
+            in (caplog.text)
+        )
+    with pytest.raises(ValueError, match="outside"):
+        nmnist(nmnist_root, size=size)  # what was decoded with the option is not found without it
+
+
+def test_a_limit_says_what_was_left_out_of_its_own_recordings_only(nmnist_root, caplog):
+    for index in range(2):
+        file = nmnist_root / "NMNIST" / "Test" / "6" / f"{index:05}.bin"
+        write_bin(file, np.concatenate([outside(random_events(9)), random_events(50)]))
+    nmnist(nmnist_root, drop_outside=True)
+    assert "2 events" in caplog.text and "in 2 of 20 recordings" in caplog.text
+    caplog.clear()
+    nmnist(nmnist_root, drop_outside=True, limit=10)
+    assert "1 events" in caplog.text and "in 1 of 10 recordings" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("strays", "message"),
+    [({"x": 34}, "no events"), ({"p": 2}, "p outside 0 ... 1")],
+    ids=["nothing is left", "no polarity"],
+)
+def test_a_recording_of_another_sensor_or_format_is_refused_nevertheless(strays, message, tmp_path):
+    folder = tmp_path / "DVSGesture"
+    for part in ("Train", "Test"):
+        (folder / f"ibmGesture{part}" / "user01_lab").mkdir(parents=True)
+        events = gesture(20, 0)
+        events[:, ["x", "y", "p"].index(next(iter(strays)))] = next(iter(strays.values())) + 100 * ("x" in strays)
+        np.save(folder / f"ibmGesture{part}" / "user01_lab" / "3.npy", events)
+    with pytest.raises(ValueError, match=message):
+        dvsgesture(tmp_path, drop_outside=True)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +547,7 @@ def test_cifar10dvs_splits_nine_to_one_by_the_seed(dvs_root, caplog):
     assert y_train.sum(axis=0).tolist() == [9.0] * 10 and y_test.sum(axis=0).tolist() == [1.0] * 10
 
     x, y = np.concatenate([x_train, x_test]), np.concatenate([y_train, y_test]).argmax(axis=1)
-    numbers = x.sum(axis=(1, 2, 3, 4)).astype(int) - 150  # they tell which recording it is: 10 * label + index
+    numbers = np.rint(x.sum(axis=(1, 2, 3, 4))).astype(int) - 150  # they tell which recording it is: 10 * label + index
     assert sorted(numbers) == list(range(100)) and np.array_equal(numbers // 10, y)
     expected = datasets.event_frames(dvs_events(150 + numbers[0], numbers[0]), sensor=(128, 128), size=(48, 48))
     assert np.array_equal(x[0], expected)
@@ -498,6 +654,22 @@ def test_a_bad_gesture_is_named(gesture_root, content):
     assert str(caught.value).startswith(f"{path}: ")
 
 
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_a_place_or_polarity_that_is_no_whole_number_is_an_error(gesture_root, column):
+    events = gesture(20, 0)
+    events[5, column] = -0.5  # which a cast would make 0
+    path = gesture_root / "DVSGesture" / "ibmGestureTrain" / "user01_fluorescent_led" / "5.npy"
+    np.save(path, events)
+    with pytest.raises(ValueError, match=r"5\.npy: holds x, y or p that are no whole numbers, such as -0\.5"):
+        dvsgesture(gesture_root)
+
+
+def test_fractions_of_a_millisecond_count(tmp_path):
+    file = tmp_path / "0.npy"
+    np.save(file, np.array([[1, 2, 0, 0.0], [1, 2, 0, 0.25], [1, 2, 1, 0.75], [3, 2, 1, 1.0]]))
+    assert loaders._read_npy(file)["t"].tolist() == [0, 250, 750, 1000]
+
+
 @pytest.mark.parametrize("name", ["11.npy", "wave.npy", "05.npy", "5.txt"])
 def test_a_gesture_without_a_label_is_named(gesture_root, name):
     folder = gesture_root / "DVSGesture" / "ibmGestureTest" / "user24_fluorescent_led"
@@ -539,7 +711,7 @@ def test_real_cifar10dvs(tmp_path):
     assert x_train.shape == x_test.shape == (20, 10, 2, 48, 48)
     assert y_train.sum(axis=0).tolist() == [2.0] * 10
     bins = x_train.sum(axis=(2, 3, 4))
-    assert (bins.max(axis=1) - bins.min(axis=1) <= 1).all()
+    assert (bins.max(axis=1) - bins.min(axis=1) <= 1.01).all()  # events are shared out, up to rounding
 
 
 @pytest.mark.skipif(not Path(DATA, "DVSGesture").is_dir() or not DATA, reason="ART_SNN_DATA holds no DVSGesture")

@@ -235,6 +235,13 @@ def test_jpeg_and_grey_images_become_rgb(tmp_path):
     assert x.shape == (2, 3, 8, 8) and np.allclose(x * 255, 100, atol=1)
 
 
+def test_images_of_more_than_8_bits_are_refused_instead_of_cut_off(root):
+    path = root / "train" / "b" / "1.png"
+    Image.fromarray(np.full((6, 4), 20_000, dtype=np.uint16)).save(path)  # a dark grey, which RGB would make white
+    with pytest.raises(ValueError, match=r"1\.png: holds pixels of more than 8 bits \(mode I;16\)"):
+        load(root)
+
+
 def test_images_of_unequal_size_need_a_size(root):
     Image.new("RGB", (9, 9)).save(root / "train" / "b" / "1.png")
     with pytest.raises(ValueError, match=r"1\.png: is 9 x 9 pixels, the images before it 6 x 4; pass size="):

@@ -29,6 +29,13 @@ def test_event_digits_take_the_settings_of_the_frames():
     assert x.shape == (10, 3, 2, 17, 12) and high == 1.0 and set(np.unique(x)) == {0.0, 1.0}
 
 
+def test_event_digits_can_be_scaled_to_one():
+    (counts, _), (test_counts, _), _, high = datasets.event_digits(limit=20, size=(16, 16))
+    (x, _), (x_test, _), low, top = datasets.event_digits(limit=20, size=(16, 16), scale="max")
+    assert (low, top) == (0.0, 1.0) and max(x.max(), x_test.max()) == 1.0
+    assert np.array_equal(x, counts / np.float32(high)) and np.array_equal(x_test, test_counts / np.float32(high))
+
+
 def test_event_digits_repeat_exactly():
     first, again = (datasets.event_digits(limit=20)[0][0] for _ in range(2))
     assert np.array_equal(first, again)

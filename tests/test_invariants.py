@@ -10,6 +10,7 @@ from torch import nn
 
 from art_snn import EventFrames, SpikingNetwork
 from art_snn.chains import CBA, HART, STBP, Mixed
+from art_snn.engine.chunk import footprint
 from art_snn.neurons import SpikingLayer, visiting
 from tests import networks as nets
 
@@ -138,7 +139,7 @@ def test_chunks_of_the_batch_give_identical_results(network, seed, chain, route)
     with torch.no_grad():
         logits = network(x)
     whole = nets.gradient(network, x, chain, route)
-    largest, total = network.footprint(network.frames(x))
+    largest, total = footprint(network, network.frames(x))
     for bound in (1, 7 * largest, 7 * total):  # chunks of one, and of two samples
         network.memory_bound = bound
         with torch.no_grad():
@@ -151,7 +152,7 @@ def test_chunks_bound_how_many_samples_run_at_once():
     seen = []
     forward = network.body[0].forward
     network.body[0].forward = lambda x: seen.append(len(x)) or forward(x)
-    network.memory_bound = 7 * network.footprint(network.frames(x))[0]  # two samples at a time
+    network.memory_bound = 7 * footprint(network, network.frames(x))[0]  # two samples at a time
     seen.clear()
     with torch.no_grad():
         network(x)

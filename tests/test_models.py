@@ -1,5 +1,6 @@
 """The networks: their shapes, their twins without spikes, conversion, and their files."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -8,14 +9,30 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from art_snn import LIF, DirectEncoder, EventFrames, PoissonEncoder, PyTorchSNNClassifier, SpikingNetwork, models
+from art_snn.models._common import CIFAR_MEAN, CIFAR_STD
 from art_snn.models.conversion import ConvertedReLU
 from art_snn.neurons import IF, SpikingLayer
+from art_snn.normalise import Normalise
 
 SHAPES = {"small_cnn": (1, 8, 8), "vgg11": (3, 32, 32), "resnet17": (3, 32, 32), "vgg_dvs": (2, 48, 48)}
 SMALL = {"small_cnn": 4, "vgg11": 0.05, "resnet17": 0.1, "vgg_dvs": 0.05}
+
+
+class Memory(TorchDispatchMode):
+    """The bytes of the largest tensor that an operation makes on the CPU."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.device.type == "cpu":
+            self.most = max(self.most, out.nbytes)
+        return out
 
 
 def inputs(name: str, batch: int = 2, time_steps: int = 3) -> torch.Tensor:
@@ -135,7 +152,66 @@ class TestInputNormalisation:
         by_hand = (x - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([0.5, 1.0, 2.0])[:, None, None]
         assert torch.allclose(network.eval()(x), plain(by_hand), atol=1e-6)
 
-    @pytest.mark.parametrize("wrong", [{"mean": (0.5,)}, {"std": (1.0, 1.0, 0.0)}])
+    @pytest.mark.parametrize("name", ["vgg11", "resnet17", "vgg_dvs"])
+    def test_is_no_other_data_sets_where_none_is_given(self, name):
+        for channels in (1, 2, 3):
+            network = small(name, input_shape=(channels, 32, 32))
+            assert not layers(network, Normalise)
+
+    @pytest.mark.parametrize("shape", [(50, 3, 8, 8), (50, 1, 8, 8), (10, 5, 2, 8, 8)])
+    def test_takes_the_statistics_of_any_data(self, shape):
+        x = np.random.default_rng(0).normal(0.3, 0.2, shape).astype(np.float32)
+        mean, std = models.channel_statistics(x)
+        network = small("vgg11", input_shape=shape[-3:], mean=mean, std=std)
+        normalised = network.body[0](torch.from_numpy(x)).numpy()
+        axes = tuple(axis for axis in range(len(shape)) if axis != len(shape) - 3)
+        assert len(mean) == len(std) == shape[-3]
+        assert normalised.mean(axes) == pytest.approx(0.0, abs=1e-5)
+        assert normalised.std(axes) == pytest.approx(1.0, rel=1e-5)
+
+    @pytest.mark.parametrize("constant", [0.0, 0.1, 1.0, 255.0])
+    def test_of_a_constant_channel_is_zero(self, constant):
+        x = np.random.default_rng(0).random((1000, 3, 8, 8), dtype=np.float32)
+        x[:, 1] = constant
+        mean, std = models.channel_statistics(x)
+        normalised = small("vgg11", mean=mean, std=std).body[0](torch.from_numpy(x))
+        assert std[1] == 1.0 and normalised[:, 1].abs().max() < 1e-4
+        assert 0.2 < std[0] < 0.4
+
+    def test_of_a_rare_event_is_still_its_own(self):
+        x = np.zeros((1000, 2, 8, 8), np.float32)
+        x[0, 1, 0, 0] = 1.0
+        mean, std = models.channel_statistics(x)
+        assert std == [1.0, pytest.approx(1 / np.sqrt(64_000), rel=1e-4)] and mean == [0.0, 1 / 64_000]
+
+    @pytest.mark.parametrize("name", ["vgg11", "resnet17", "vgg_dvs"])
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_of_a_network_saved_without_any_is_what_it_was(self, name, channels, tmp_path):
+        """Before, `mean` and `std` not given stood in the file as null, and meant CIFAR-10's for three channels."""
+        given = {"mean": CIFAR_MEAN, "std": CIFAR_STD} if channels == 3 else {}
+        network = small(name, input_shape=(channels, 32, 32), **given).eval()
+        path = models.save_network(network, tmp_path / "kept")
+        about = json.loads(path.read_text())
+        about["architecture"]["arguments"] |= {"mean": None, "std": None}
+        path.write_text(json.dumps(about))
+        again = models.load_network(path)
+        x = torch.rand(2, 3, channels, 32, 32) if name == "vgg_dvs" else torch.rand(2, channels, 32, 32)
+        assert torch.equal(again(x), network(x))
+        models.save_network(again, tmp_path / "again")
+        assert torch.equal(models.load_network(tmp_path / "again")(x), network(x))
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"mean": (0.5,)},
+            {"std": (1.0, 1.0, 0.0)},
+            {"std": (1.0, 1.0, 1e-60)},
+            {"std": (1.0, 1.0, float("nan"))},
+            {"mean": (0.0, 0.0, float("inf"))},
+            {"mean": None},
+            {"std": "abc"},
+        ],
+    )
     def test_refuses_what_does_not_fit(self, wrong):
         with pytest.raises(ValueError, match="mean and std must have 3"):
             small("vgg11", **wrong)
@@ -311,6 +387,66 @@ class TestFiles:
         (tmp_path / "network.json").write_text(text)
         with pytest.raises(models.DamagedNetwork, match=r"network\.json"):
             models.describe(tmp_path / "network")
+
+    def test_what_a_description_claims_takes_no_memory_before_the_weights_fit(self, tmp_path):
+        path = models.save_network(small("vgg11"), tmp_path / "network")
+        about = json.loads(path.read_text())
+        about["architecture"]["arguments"]["width"] = 3
+        path.write_text(json.dumps(about))
+        with (
+            Memory() as memory,
+            pytest.raises(models.DamagedNetwork, match=r"does not fit the network of network\.json"),
+        ):
+            models.load_network(path)
+        assert memory.most < 10 * path.with_suffix(".safetensors").stat().st_size
+
+    @pytest.mark.parametrize("name", SHAPES)
+    def test_a_network_from_disk_has_memory_of_its_own(self, name, tmp_path):
+        network = models.load_network(models.save_network(small(name), tmp_path / "network"))
+        assert {value.device.type for value in [*network.parameters(), *network.buffers()]} == {"cpu"}
+        assert all(parameter.requires_grad for parameter in network.parameters())
+        nn.functional.cross_entropy(network.train()(inputs(name)), torch.tensor([0, 1])).backward()
+        torch.optim.SGD(network.parameters(), 0.1).step()
+
+    def test_weights_of_another_type_do_not_fit(self, tmp_path):
+        path = models.save_network(small("small_cnn"), tmp_path / "network")
+        weights = save({name: value.double() for name, value in models.load_network(path).state_dict().items()})
+        about = json.loads(path.read_text()) | {"weights_sha256": hashlib.sha256(weights).hexdigest()}
+        path.with_suffix(".safetensors").write_bytes(weights)
+        path.write_text(json.dumps(about))
+        with pytest.raises(models.DamagedNetwork, match=r"does not fit .*body\.0\.weight is torch\.float64"):
+            models.load_network(path)
+
+    def test_a_description_is_valid_json_with_a_schema(self, tmp_path):
+        def refuse(constant):
+            raise AssertionError(f"{constant} is not JSON")
+
+        accuracies = {"accuracy": float("nan"), "history": [{"loss": float("inf")}], "rates": (0.5, 1)}
+        path = models.save_network(small("small_cnn"), tmp_path / "network", training=accuracies)
+        about = json.loads(path.read_text(), parse_constant=refuse)
+        assert about["schema"] == 1
+        assert about["training"] == {"accuracy": None, "history": [{"loss": None}], "rates": [0.5, 1]}
+
+    @pytest.mark.parametrize("schema", [2, "1", None])
+    def test_a_later_schema_is_refused(self, schema, tmp_path):
+        path = models.save_network(small("small_cnn"), tmp_path / "network")
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": schema}))
+        with pytest.raises(models.DamagedNetwork, match=rf"network\.json is of schema {schema!r}, .* up to 1"):
+            models.load_network(path)
+
+    def test_a_description_without_a_schema_is_older_and_loads(self, tmp_path):
+        path = models.save_network(small("small_cnn"), tmp_path / "network")
+        about = json.loads(path.read_text())
+        del about["schema"]
+        path.write_text(json.dumps(about))
+        assert torch.equal(
+            models.load_network(path)(inputs("small_cnn")), small("small_cnn").eval()(inputs("small_cnn"))
+        )
+
+    def test_a_folder_is_not_a_network(self, tmp_path):
+        models.save_network(small("small_cnn"), tmp_path / "run" / "network")
+        with pytest.raises(FileNotFoundError, match=r"run is a folder: name the network in it, .*network\.json"):
+            models.load_network(tmp_path / "run")
 
     def damage(self, tmp_path, change):
         models.save_network(models.small_cnn(), tmp_path / "kept")

@@ -341,7 +341,7 @@ def test_importing_the_package_loads_nothing_heavy_that_art_does_not():
 @pytest.mark.parametrize("chain", ["hart", "stbp", "cba"])
 def test_a_sample_whose_loss_has_no_gradient_leaves_the_others_alone(chain, caplog):
     torch.manual_seed(0)
-    network = SpikingNetwork(small_body(), 4, chain=chain)
+    network = SpikingNetwork(small_body(), 4, chain=chain).eval()
     x = torch.rand(3, 4, requires_grad=True)
 
     def gradient(gap):

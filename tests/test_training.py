@@ -1,7 +1,15 @@
 """Training: what a batch is, that a run can be cut anywhere, and what it says when it cannot run."""
 
 import dataclasses
+import errno
 import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,13 +17,20 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
-from art_snn import PyTorchSNNClassifier, datasets, models, neurons
+from art_snn import PyTorchSNNClassifier, datasets, files, models, neurons
+from art_snn.audit import subjects
+from art_snn.audit.settings import AuditSettings
 from art_snn.chains import HART, RGA, STBP
+from art_snn.files import LOCK, FolderInUse, held, replacing
+from art_snn.identity import versions
 from art_snn.training import MemoryNeeded, TrainSettings, bytes_per_sample, loop, memory, train
 from art_snn.training.checkpoint import DamagedCheckpoint
-from art_snn.training.data import AUGMENT, Data, batches, load, moved
+from art_snn.training.data import AUGMENT, Data, MissingData, batches, load, moved
 
 TINY = TrainSettings(epochs=2, limit=160, held_out=20, batch_size=32, width=0.25, time_steps=3, eps=0.1)
 
@@ -30,6 +45,37 @@ def weights(folder) -> dict[str, torch.Tensor]:
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def image_folder(folder, colours: str):
+    """Twelve images of 8 x 8 pixels of each of two classes, and as many to test on."""
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for label in range(2):
+            (folder / part / str(label)).mkdir(parents=True)
+            for index in range(24):
+                pixels = generator.integers(150 + 40 * label, 256, (8, 8, 3), dtype=np.uint8)
+                if colours == "grey":
+                    pixels[:] = pixels[:, :, :1]
+                if colours == "constant":
+                    pixels[:, :, 2] = 51
+                Image.fromarray(pixels).save(folder / part / str(label) / f"{index}.png")
+    return folder
+
+
+def nmnist_with_a_stray(folder):
+    """Recordings of three events each, one of which has a fourth that is not on the sensor."""
+    events = np.array([[8, 9, 0, 0, 1], [20, 9, 128, 0, 2], [8, 21, 0, 0, 3]], np.uint8)
+    for part, number in (("Train", 3), ("Test", 1)):
+        for digit in range(10):
+            (folder / "NMNIST" / part / str(digit)).mkdir(parents=True)
+            for index in range(number):
+                (folder / "NMNIST" / part / str(digit) / f"{index}.bin").write_bytes(events.tobytes())
+    stray = np.array([[34, 9, 0, 0, 4]], np.uint8)
+    (folder / "NMNIST" / "Train" / "5" / "1.bin").write_bytes(events.tobytes() + stray.tobytes())
+    return folder
 
 
 class Cut(Exception):
@@ -62,6 +108,8 @@ class TestSettings:
             ("eps", 0.0),
             ("step_size", 0.0),
             ("gamma", -0.5),
+            ("scale", 0.0),
+            ("scale", "largest"),
             ("momentum", 1.0),
             ("weight_decay", -1.0),
         ],
@@ -78,6 +126,8 @@ class TestSettings:
             ({"size": (8, 8)}, "size belongs"),
             ({"data": "event-digits", "encoder": "poisson"}, "poisson"),
             ({"network": "vgg_dvs"}, "vgg_dvs is for event data"),
+            ({"scale": "max"}, "scale belongs to event data"),
+            ({"drop_outside": True, "data": "event-digits"}, "drop_outside belongs"),
             ({"spiking": False, "training_chain": "hart"}, "belong to spiking"),
             ({"chain": "rga", "gamma": 1.0}, "gamma belongs"),
             ({"spiking": False, "gamma": 1.0}, "gamma and encoder belong"),
@@ -267,6 +317,51 @@ class TestInterruption:
         with pytest.raises(DamagedCheckpoint, match=r"checkpoint\.safetensors"):
             train(TINY, tmp_path)
 
+    def test_a_run_from_before_a_setting_was_there_had_its_default(self, tmp_path):
+        first = train(TINY, tmp_path)
+        about = json.loads(first.path.read_text())
+        for name in ("scale", "drop_outside"):
+            del about["training"]["settings"][name]
+        first.path.write_text(json.dumps(about))
+        assert train(TINY, tmp_path) == first
+
+    def test_a_checkpoint_of_other_versions_is_refused(self, tmp_path, monkeypatch):
+        self.cut(tmp_path)
+        monkeypatch.setattr(loop, "versions", lambda: versions() | {"torch": "99.0", "python": "3.99"})
+        with pytest.raises(DamagedCheckpoint, match=r"other versions \(torch: '.*', now '99.0'\)"):
+            train(TINY, tmp_path)
+
+    def test_a_checkpoint_with_other_numbers_is_refused(self, tmp_path):
+        path = self.cut(tmp_path)
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(DamagedCheckpoint, match=r"checkpoint\.safetensors is damaged, its numbers"):
+            train(TINY, tmp_path)
+
+    @pytest.mark.parametrize("part", ["data", "versions"])
+    def test_a_checkpoint_that_does_not_say_what_it_is_of_is_refused(self, part, tmp_path):
+        path = self.cut(tmp_path)
+        with safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()["about"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        del about[part]
+        save_file(tensors, path, metadata={"about": json.dumps(about)})
+        with pytest.raises(DamagedCheckpoint, match=f"does not say of which {part} it is"):
+            train(TINY, tmp_path)
+
+    def test_a_checkpoint_that_cannot_be_written_is_named_and_the_old_one_stays(self, tmp_path):
+        path = self.cut(tmp_path)
+        before = path.read_bytes()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+            with pytest.raises(OSError, match=r"checkpoint\.safetensors cannot be written"):
+                train(TINY, tmp_path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == [path.name]
+
     def test_a_finished_run_is_not_run_again(self, tmp_path):
         first = train(TINY, tmp_path)
         before = (tmp_path / "network.safetensors").stat().st_mtime_ns
@@ -274,6 +369,158 @@ class TestInterruption:
         assert (tmp_path / "network.safetensors").stat().st_mtime_ns == before
         with pytest.raises(ValueError, match="other settings"):
             train(changed(epochs=3), tmp_path)
+
+
+def images(folder, brightness=0, number=8):
+    """A folder of PNG images of two classes, of different noise for each brightness."""
+    generator = np.random.default_rng(brightness)
+    for part, count in (("train", number), ("test", number)):
+        for label in ("a", "b"):
+            (folder / part / label).mkdir(parents=True, exist_ok=True)
+            for index in range(count):
+                pixels = generator.integers(0, 255, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / part / label / f"{index}.png")
+    return folder
+
+
+class TestData:
+    """Data is known by what it holds, not by where it lies."""
+
+    def settings(self, root, **changes):
+        return changed(
+            **{"data": "image-folder", "root": str(root), "limit": None, "held_out": 10, "batch_size": 2} | changes
+        )
+
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("art.config.ART_DATA_PATH", str(tmp_path / "cache"))
+
+    def test_a_finished_run_on_other_data_is_not_taken_for_this_one(self, tmp_path):
+        a, b = images(tmp_path / "a", 0), images(tmp_path / "b", 1)
+        train(self.settings(a), tmp_path / "out")
+        with pytest.raises(
+            ValueError, match=r"network\.json was trained with other data \(test_arrays: .*training_arr"
+        ):
+            train(self.settings(b), tmp_path / "out")
+
+    def test_a_cut_run_does_not_go_on_on_other_data(self, tmp_path):
+        a, b = images(tmp_path / "a", 0), images(tmp_path / "b", 1)
+        with pytest.raises(Cut):
+            train(self.settings(a), tmp_path / "out", finished=cut)
+        with pytest.raises(DamagedCheckpoint, match=r"checkpoint.*other data \(test_arrays: .*training_arrays: "):
+            train(self.settings(b), tmp_path / "out")
+
+    def test_nor_after_images_were_added(self, tmp_path):
+        folder = images(tmp_path / "a")
+        train(self.settings(folder), tmp_path / "out")
+        Image.new("RGB", (8, 8)).save(folder / "train" / "a" / "new.png")
+        with pytest.raises(ValueError, match=r"training_arrays: '16 of sha256 .*', now '17 of sha256 "):
+            train(self.settings(folder), tmp_path / "out")
+
+    def test_data_that_moved_is_the_same(self, tmp_path):
+        folder = images(tmp_path / "a")
+        first = train(self.settings(folder), tmp_path / "out")
+        moved_to = folder.rename(tmp_path / "elsewhere")
+        assert train(self.settings(moved_to), tmp_path / "out") == first
+
+    def test_arrays_and_indices_are_recorded(self, tmp_path):
+        settings = self.settings(images(tmp_path / "a"))
+        recorded = models.describe(train(settings, tmp_path / "out").path)["training"]["data"]
+        other = load(dataclasses.replace(settings, data_seed=1)).identity
+        assert recorded == load(settings).identity
+        assert {name for name in recorded if recorded[name] != other[name]} == {"learned", "held_out", "test"}
+
+    def test_a_network_that_does_not_say_what_it_learned_is_not_taken_for_this_one(self, tmp_path):
+        path = train(TINY, tmp_path).path
+        about = json.loads(path.read_text())
+        del about["training"]["data"]
+        path.write_text(json.dumps(about))
+        with pytest.raises(ValueError, match=r"network\.json does not say of which data it is"):
+            train(TINY, tmp_path)
+
+    def test_data_that_is_not_there_names_root(self):
+        with pytest.raises(MissingData, match="root nowhere does not hold cifar10"):
+            load(changed(data="cifar10", root="nowhere"))
+
+
+def cut(epoch):
+    raise Cut
+
+
+class TestFolder:
+    """A folder is one run's at a time."""
+
+    def test_a_second_run_is_told_who_holds_it(self, tmp_path):
+        def finished(epoch):
+            train(changed(seed=1), tmp_path)
+
+        with pytest.raises(FolderInUse, match=rf"in use by process {os.getpid()} on .* since .*pytest"):
+            train(TINY, tmp_path, finished=finished)
+        assert train(TINY, tmp_path).history[-1].epoch == 2
+
+    def test_the_lock_of_a_killed_process_is_taken_over(self, tmp_path):
+        code = (
+            "import sys, time, pathlib\nfrom art_snn.files import held\n"
+            "with held(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(600)"
+        )
+        process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout.readline() == "held\n"
+            with pytest.raises(FolderInUse, match=f"process {process.pid} on "), held(tmp_path):
+                pass
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        assert (tmp_path / LOCK).exists()
+        with held(tmp_path):
+            assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
+        assert not list(tmp_path.iterdir())
+
+    def test_one_of_many_at_once_gets_it(self, tmp_path):
+        taken, inside = [], threading.Barrier(8)
+
+        def run():
+            inside.wait()
+            for _ in range(200):
+                try:
+                    with held(tmp_path):
+                        taken.append(1)
+                        assert len(taken) == 1
+                        taken.pop()
+                except FolderInUse:
+                    pass
+
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(run) for _ in range(8)]:
+                done.result()
+        assert not list(tmp_path.iterdir())
+
+    def test_temporary_files_of_others_are_left_alone(self, tmp_path):
+        with replacing(tmp_path / "converted.json") as others, replacing(tmp_path / "network.json") as own:
+            for temporary in (others, own):
+                temporary.write_text("{}")
+            train(TINY, tmp_path)
+            assert others.exists() and not own.exists()
+            own.write_text("{}")
+
+    def test_a_file_that_does_not_fit_on_the_disk_is_named(self, tmp_path):
+        path, limits = tmp_path / "results.json", resource.getrlimit(resource.RLIMIT_FSIZE)
+        path.write_text("old")
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+            with pytest.raises(OSError, match=r"too large: '.*/results\.json'"), replacing(path) as temporary:
+                temporary.write_text("new" * 1000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+    def test_a_file_system_without_locks_is_said(self, tmp_path, monkeypatch):
+        def missing(*args):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(files.fcntl, "flock", missing)
+        with pytest.warns(UserWarning, match="no locks"), held(tmp_path):
+            pass
 
 
 class TestTraining:
@@ -345,6 +592,60 @@ class TestTraining:
         assert torch.allclose(network.body[0].mean.flatten(), frames.mean((0, 1, 3, 4)), rtol=1e-4)
         assert len(result.rates) == 8
 
+    @pytest.mark.parametrize("colours", ["bright", "grey", "constant"])
+    def test_images_are_normalised_by_the_statistics_of_those_learned(self, colours, tmp_path):
+        folder = image_folder(tmp_path / "images", colours)
+        settings = changed(
+            data="image-folder", root=str(folder), network="vgg11", limit=None, width=0.02, epochs=1, batch_size=8
+        )
+        result = train(settings, tmp_path / "run")
+        data = load(settings)
+        x = data.learned[0].astype(np.float64)
+        kept = models.describe(result.path)["architecture"]["arguments"]
+        assert kept["mean"] == pytest.approx(x.mean((0, 2, 3)))
+        assert kept["std"] == pytest.approx([value or 1.0 for value in x.std((0, 2, 3)).round(9)])
+        network = models.load_network(result.path)
+        normalised = network.body[0](torch.from_numpy(data.learned[0]))
+        assert normalised.mean((0, 2, 3)).abs().max() < 1e-4 and torch.isfinite(normalised).all()
+
+    def test_frames_scaled_to_one_are_said_with_the_network(self, tmp_path):
+        settings = changed(data="event-digits", network="vgg_dvs", width=0.05, size=(16, 16), limit=60, epochs=1)
+        counts = load(settings)
+        result = train(dataclasses.replace(settings, scale="max"), tmp_path / "max")
+        scale = json.loads(result.path.read_text())["training"]["scale"]
+        assert scale == counts.clip_values[1] > 1.0 and counts.scale is None
+        train(dataclasses.replace(settings, scale=scale), tmp_path / "number")
+        assert same(weights(tmp_path / "max"), weights(tmp_path / "number"))
+        for one in ("max", scale):
+            data = load(dataclasses.replace(settings, scale=one))
+            assert data.clip_values == (0.0, 1.0) and data.scale == scale
+            assert np.array_equal(data.test[0], counts.test[0] / np.float32(scale))
+        with pytest.raises(ValueError, match="scale must be at least"):
+            load(dataclasses.replace(settings, scale=scale / 2))
+
+    def test_an_audit_divides_by_the_number_that_training_found(self, tmp_path):
+        settings = changed(
+            data="event-digits", network="vgg_dvs", width=0.05, size=(16, 16), limit=60, epochs=1, scale="max"
+        )
+        target, second = (train(dataclasses.replace(settings, seed=seed), tmp_path / str(seed)).path for seed in (0, 1))
+        audit = AuditSettings(target=str(target), second=str(second), eps=8 / 255, samples=20)
+        assert subjects.given(audit).attacked.x.max() <= 1.0
+        for path in (target, second):  # as if they had been trained where the largest value is another
+            about = json.loads(path.read_text())
+            about["training"]["scale"] /= 2
+            path.write_text(json.dumps(about))
+        with pytest.raises(ValueError, match="scale must be at least the largest value"):
+            subjects.given(audit)
+
+    def test_stray_events_are_left_out_where_asked(self, tmp_path, caplog):
+        settings = changed(
+            data="nmnist", root=str(nmnist_with_a_stray(tmp_path)), limit=None, held_out=10, batch_size=4
+        )
+        with pytest.raises(ValueError, match="--drop-outside"):
+            load(settings)
+        data = load(dataclasses.replace(settings, drop_outside=True))
+        assert len(data.learned[0]) == 20 and "1 events outside" in caplog.text
+
     @pytest.mark.parametrize("training_chain", ["stbp", "hart"])
     def test_mixed_precision_is_for_layers_not_for_neurons(self, training_chain, tmp_path, monkeypatch):
         layers, currents = set(), set()
@@ -364,7 +665,8 @@ class TestTraining:
         monkeypatch.setattr(nn.Linear, "forward", noted_forward)
         settings = changed(mixed_precision=True, training_chain=training_chain, width=0.5, epochs=6, limit=None)
         result = train(settings, tmp_path / "mixed")
-        assert layers == {torch.bfloat16} and currents == {torch.float32}
+        assert layers == {torch.bfloat16}
+        assert currents - {torch.float64} == {torch.float32}  # a comparison with differences takes float64
         assert all(value.dtype != torch.bfloat16 for value in weights(tmp_path / "mixed").values())
         assert result.accuracy > 0.6
 
@@ -396,6 +698,18 @@ class TestTraining:
         train(changed(epochs=3), tmp_path)
         expected = [loop.learning_rate(changed(epochs=3), epoch) for epoch in range(3) for _ in range(4)]
         assert [rate for (rate,) in rates] == pytest.approx(expected) and expected[0] > expected[-1]
+
+    def test_logits_that_are_not_finite_have_no_accuracy(self):
+        data = load(TINY)
+        classifier = loop.classifier_for(loop.fresh_network(TINY, data), data, "cpu")
+        with torch.no_grad():
+            classifier.model.body[-1].bias[3] = float("nan")
+        with pytest.raises(ValueError, match="logits are not finite: learning_rate may be too high"):
+            loop.accuracy(classifier, *data.held_out)
+
+    def test_processes_of_no_two_runs_share_their_noise(self):
+        seeds = {loop.noise_seed(seed, rank) for seed in (0, 1, 1_000_003, 2_000_006) for rank in range(4)}
+        assert len(seeds) == 16 and loop.noise_seed(5, 0) == 5
 
     def test_a_loss_that_explodes_is_said(self, tmp_path):
         with pytest.raises(ValueError, match="loss is not finite in epoch 1: learning_rate"):

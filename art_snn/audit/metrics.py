@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 
 @dataclass(frozen=True)
@@ -40,20 +42,23 @@ class SuccessRate:
         return 100.0 * max(0.0, centre - half), 100.0 * min(1.0, centre + half)
 
 
-def success_rate(labels: np.ndarray, clean: np.ndarray, attacked: np.ndarray) -> SuccessRate:
+#: What became of a sample: fooled by the attack, or not; or misclassified before it, so that it does not count.
+FOOLED, RESISTED, WRONG = "frw"
+
+
+def outcomes(labels: np.ndarray, clean: np.ndarray, attacked: np.ndarray) -> str:
     """
     :param labels: True classes `(N,)`.
     :param clean: Classes predicted for the clean samples `(N,)`.
     :param attacked: Classes predicted for the attacked samples `(N,)`.
-    :return: The attack's success rate.
+    :return: What became of each sample, one letter each: :data:`FOOLED`, :data:`RESISTED` or :data:`WRONG`.
     :raises ValueError: If the shapes differ.
     """
     if not labels.shape == clean.shape == attacked.shape:
         raise ValueError(
             f"labels, clean and attacked must have one shape: {labels.shape}, {clean.shape}, {attacked.shape}."
         )
-    correct = clean == labels
-    return SuccessRate(int(np.sum(attacked[correct] != labels[correct])), int(correct.sum()))
+    return "".join(np.where(clean != labels, WRONG, np.where(attacked != labels, FOOLED, RESISTED)))
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Row:
     :param chain: The chain, by its name in the settings.
     :param eps: Perturbation ε, L∞, on the data's scale.
     :param gamma: The γ that was chosen for the chain, if one was.
-    :param rate: Its success rate.
+    :param outcomes: What became of each sample, see :func:`outcomes`.
     """
 
     attack: str
@@ -73,21 +78,88 @@ class Row:
     chain: str
     eps: float
     gamma: float | None
-    rate: SuccessRate
+    outcomes: str
+
+    @property
+    def setting(self) -> tuple[str, str, str, float]:
+        """Attack, scenario, chain and ε: what an audit runs once."""
+        return self.attack, self.scenario, self.chain, self.eps
+
+    @property
+    def rate(self) -> SuccessRate:
+        """Its success rate."""
+        return SuccessRate(self.outcomes.count(FOOLED), len(self.outcomes) - self.outcomes.count(WRONG))
 
     def as_dict(self) -> dict[str, Any]:
         """
-        :return: The row as plain numbers; ASR and its 95 % interval in per cent.
+        :return: The row as plain values; ASR and its 95 % interval in per cent, ASR None where there is none.
         """
-        low, high = self.rate.interval()
-        plain = {key: value for key, value in asdict(self).items() if key != "rate"}
-        return plain | {"asr": self.rate.percent, "asr_low": low, "asr_high": high} | asdict(self.rate)
+        rate = self.rate
+        low, high = rate.interval()
+        plain = asdict(self)
+        letters = plain.pop("outcomes")
+        percent = rate.percent if rate.correct else None
+        return plain | {"asr": percent, "asr_low": low, "asr_high": high} | asdict(rate) | {"outcomes": letters}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Row:
         """
         :param plain: What :meth:`as_dict` gave.
         :return: The row.
+        :raises ValueError: If its letters are no outcomes.
         """
-        setting = {name: plain[name] for name in ("attack", "scenario", "chain", "eps", "gamma")}
-        return cls(**setting, rate=SuccessRate(plain["fooled"], plain["correct"]))
+        row = cls(**{field.name: plain[field.name] for field in fields(cls)})
+        if not set(row.outcomes) <= {FOOLED, RESISTED, WRONG}:
+            raise ValueError(f"outcomes must consist of {FOOLED}, {RESISTED} and {WRONG}, got {row.outcomes!r}.")
+        return row
+
+
+def check_same_samples(rows: Sequence[Row]) -> None:
+    """
+    :param rows: Rows of one table.
+    :raises ValueError: If they are not of the same samples, of which the target classifies the same correctly.
+    """
+    for row in rows[1:]:
+        if _counted(row) != _counted(rows[0]):
+            one, other = (
+                f"{r.attack} {r.scenario} {r.chain} at ε = {r.eps:g}: {r.rate.correct} of {len(r.outcomes)}"
+                for r in (rows[0], row)
+            )
+            raise ValueError(
+                f"rows of one table must be of the same samples, correct before the attack ({one}; {other})."
+            )
+
+
+def _counted(row: Row) -> list[bool]:
+    return [letter != WRONG for letter in row.outcomes]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two attacks on the same samples, compared sample by sample.
+
+    :param first: Samples that only the first fools.
+    :param second: Samples that only the second fools.
+    """
+
+    first: int
+    second: int
+
+    @property
+    def p_value(self) -> float:
+        """McNemar's exact test, two-sided (McNemar, 1947): how likely counts at least so uneven are, if a sample that
+        only one of the two fools is as likely to be the one's as the other's."""
+        total = self.first + self.second
+        return float(binomtest(self.first, total).pvalue) if total else 1.0
+
+
+def paired(first: Row, second: Row) -> Paired:
+    """
+    :param first: An attack.
+    :param second: Another, on the same samples.
+    :return: How they differ, sample by sample.
+    :raises ValueError: If the samples are not the same.
+    """
+    check_same_samples([first, second])
+    both = list(zip(first.outcomes, second.outcomes, strict=True))
+    return Paired(both.count((FOOLED, RESISTED)), both.count((RESISTED, FOOLED)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from art_snn._version import __version__
 from art_snn.audit.settings import AuditSettings
 from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.encoders import PoissonEncoder
+from art_snn.identity import of_arrays
 from art_snn.network import SpikingNetwork
 
 LEARNING_RATE = 1e-2
@@ -75,7 +77,7 @@ def trained(
     :return: The classifier in evaluation mode, its Poisson noise frozen, and whether it was trained just now.
     :raises DamagedNetwork: If the kept files cannot be used.
     """
-    recipe = _recipe(settings, seed)
+    recipe = _recipe(settings, seed) | {"learned": of_arrays(x, y)}
     path = folder / hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
     fresh = not path.with_suffix(".json").exists()
     if fresh:
@@ -101,7 +103,8 @@ def _recipe(settings: AuditSettings, seed: int) -> dict[str, Any]:
     names = ("time_steps", "decay", "reset", "encoder", "epochs", "device")
     recipe = {name: getattr(settings, name) for name in names}
     recipe |= {"data_seed": settings.seed, "seed": seed, "network": "small_cnn", "data": "digits"}
-    return recipe | {"learning_rate": LEARNING_RATE, "batch": BATCH, "art_snn": __version__, "torch": torch.__version__}
+    recipe |= {"learning_rate": LEARNING_RATE, "batch": BATCH, "art_snn": __version__, "torch": torch.__version__}
+    return recipe | {"art": metadata.version("adversarial-robustness-toolbox")}
 
 
 def _kept(path: Path, recipe: dict[str, Any]) -> SpikingNetwork:

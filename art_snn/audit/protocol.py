@@ -3,8 +3,10 @@
 White-box (WBA): the gradient is the target's. Black-box (BBA): the gradient is that of a second network of the same
 shape, trained with another seed; its adversarial images are shown to the target (Hao et al., ICLR 2024, A.2.5).
 
-γ belongs to a setting, not to a network: for each attack, ε and scenario it is the one of a few equally spaced points
-(section 4.3) with the highest success rate on held-out samples, which no reported rate uses. Ties go to the smaller γ.
+γ belongs to a setting, not to a network: for each chain, attack, ε and scenario it is the one with the highest success
+rate on held-out samples, which no reported rate uses. The rate has one peak along γ (section 4.3), so the search takes
+γ = 1, 2 and 4; halves or doubles γ while the best lies at an edge; and then takes the middles between the best and its
+neighbours. Ties go to the smaller γ.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ import numpy as np
 from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
 
 from art_snn.audit.kept import Found, Kept, key
-from art_snn.audit.metrics import Row, success_rate
-from art_snn.audit.settings import GAMMAS, SCENARIOS, TUNED, AuditSettings
+from art_snn.audit.metrics import Row, check_same_samples, outcomes
+from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, SCENARIOS, TUNED, AuditSettings
 from art_snn.audit.subjects import Samples, Subjects, embedded, given
 from art_snn.chains import HART, STBP, BackwardChain, Mixed, get_chain
 from art_snn.classifier import PyTorchSNNClassifier
+from art_snn.files import held
 
 BATCH = 128
 EXAMPLES = 8  # images of the figure
@@ -37,9 +40,13 @@ class AuditResult:
     :param accuracy: Clean accuracy in per cent, of the target and of the second network, on the attacked samples.
     :param trained: Whether target and second network were trained in this run.
     :param held_out: Number of samples on which γ was chosen.
-    :param rows: Success rates: white-box at every ε, black-box at the tables' ε.
-    :param search: Success rates on the held-out samples from which γ was chosen.
+    :param attacked: Indices of the attacked samples in the data set's test part, in the order of the rows' outcomes;
+        None if they are not known.
+    :param data: Digests of the data's arrays, and of the indices of its parts.
+    :param rows: What became of the attacked samples: white-box at every ε, black-box at the tables' ε.
+    :param search: What became of the held-out samples, from which γ was chosen.
     :param examples: Clean images, and their adversarial images by chain, of the white-box attack at the tables' ε.
+    :raises ValueError: If the rows are not of the same samples.
     """
 
     settings: AuditSettings
@@ -48,9 +55,27 @@ class AuditResult:
     accuracy: tuple[float, float]
     trained: tuple[bool, bool]
     held_out: int
+    attacked: list[int] | None = None
+    data: dict[str, str] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     search: list[Row] = field(default_factory=list)
     examples: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """
+        :raises ValueError: If rows that stand together are not of the same samples.
+        """
+        check_same_samples(self.rows)
+        check_same_samples(self.search)
+
+    def at_limit(self) -> list[Row]:
+        """
+        :return: Rows whose γ is where the search ended, so that a better one may lie beyond.
+        """
+        return [row for row in self.rows if self.settings.gamma is None and row.gamma in GAMMA_LIMITS]
 
     def rate(self, attack: str, scenario: str, chain: str, eps: float) -> Row:
         """
@@ -60,8 +85,7 @@ class AuditResult:
         :param eps: An ε of the settings.
         :return: The row of that attack.
         """
-        key = (attack, scenario, chain, eps)
-        return next(row for row in self.rows if (row.attack, row.scenario, row.chain, row.eps) == key)
+        return next(row for row in self.rows if row.setting == (attack, scenario, chain, eps))
 
     def strongest(self, attack: str, scenario: str) -> list[str]:
         """
@@ -78,6 +102,7 @@ def run_audit(
     folder: Path,
     start: Callable[[str, int], None] = lambda what, total: None,
     advance: Callable[[], None] = lambda: None,
+    write: Callable[[AuditResult], None] = lambda result: None,
 ) -> AuditResult:
     """Train the two networks of the embedded digits, or load the given ones; choose γ; attack.
 
@@ -85,16 +110,33 @@ def run_audit(
     :param folder: Where trained networks are kept and, until the audit is complete, the attacks that are finished; it
         is made.
     :param start: Called with a name and a number of steps when a stage begins.
-    :param advance: Called after each step of a stage.
+    :param advance: Called after each step of a stage; what the step found is kept once it returns.
+    :param write: Called with the result before the attacks that are kept in the folder are deleted, to write it
+        elsewhere; if it fails, they stay.
     :return: What was found.
-    :raises ValueError: If kept or given networks cannot be used, or settings do not fit their data.
+    :raises ValueError: If kept networks or attacks, or given networks, cannot be used, or settings do not fit their
+        data.
+    :raises FolderInUse: If another run writes to the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with held(folder):
+        return _run(settings, folder, start, advance, write)
+
+
+def _run(
+    settings: AuditSettings,
+    folder: Path,
+    start: Callable[[str, int], None],
+    advance: Callable[[], None],
+    write: Callable[[AuditResult], None],
+) -> AuditResult:
     if settings.target is None:
         start("training", 2 * settings.epochs)
         subjects = embedded(settings, folder, advance)
     else:
+        start("loading", 1)
         subjects = given(settings)
+        advance()
     attacks, attacked = _Attacks(settings, subjects), subjects.attacked
     correct = (attacks.clean["attacked"] == attacked.labels, _classes(subjects.second, attacked.x) == attacked.labels)
     result = AuditResult(
@@ -104,28 +146,31 @@ def run_audit(
         (100.0 * float(correct[0].mean()), 100.0 * float(correct[1].mean())),
         subjects.fresh,
         len(subjects.held_out.x),
+        None if attacked.indices is None else [int(index) for index in attacked.indices],
+        subjects.data,
     )
     plan = list(_plan(settings))
     start("attacks", len(plan) * len(settings.chains))
-    kept = Kept(folder / "attacks.json", key(settings, subjects))
+    kept = Kept(folder, key(settings, subjects), attacks.untouched())
     for attack, scenario, eps in plan:
-        gammas: dict[str, float] = {}
         for name in settings.chains:
             found = kept.get(attack, scenario, name, eps)
             if found is None:
-                found = attacks.run(attack, scenario, name, eps, gammas)
+                found = attacks.run(attack, scenario, name, eps)
+                advance()  # an interruption that was swallowed meanwhile is raised here: what it touched is not kept
                 kept.add(found)
+            else:
+                advance()
             row, search = found
-            if row.gamma is not None:
-                gammas[TUNED[name]] = row.gamma
             result.rows.append(row)
             result.search += search
-            advance()
+    result.check()
     few = Samples(attacked.x[:EXAMPLES], attacked.y[:EXAMPLES])
     result.examples["clean"] = few.x
     for name in settings.chains:
         gamma = result.rate(settings.attacks[-1], "WBA", name, settings.eps).gamma
         result.examples[name] = attacks.images(settings.attacks[-1], "WBA", _chain(name, gamma), settings.eps, few)
+    write(result)
     kept.forget()
     return result
 
@@ -148,6 +193,35 @@ def _chain(name: str, gamma: float | None) -> BackwardChain:
     return Mixed([HART(gamma), STBP()]) if name == "mixed" else HART(gamma)
 
 
+def look_for_gamma(attack: Callable[[float], Row]) -> list[Row]:
+    """
+    :param attack: What a γ achieves.
+    :return: All that was tried, by γ; :func:`best` chooses among it.
+    """
+    rows = {gamma: attack(gamma) for gamma in GAMMAS}
+    while True:
+        gamma = best(list(rows.values())).gamma
+        assert gamma is not None
+        if rows[gamma].rate.fooled in (0, rows[gamma].rate.correct):
+            break  # none is fooled, or all are: γ decides nothing
+        beyond = gamma / 2 if gamma == min(rows) else gamma * 2
+        if beyond not in rows and GAMMA_LIMITS[0] <= beyond <= GAMMA_LIMITS[1]:
+            rows[beyond] = attack(beyond)
+        else:
+            middles = [middle for middle in (0.75 * gamma, 1.5 * gamma) if min(rows) < middle < max(rows)]
+            rows |= {middle: attack(middle) for middle in middles}
+            break
+    return [rows[gamma] for gamma in sorted(rows)]
+
+
+def best(search: list[Row]) -> Row:
+    """
+    :param search: What several γ achieve.
+    :return: The highest success rate; of equals, that of the smallest γ.
+    """
+    return min(search, key=lambda row: (-row.rate.fooled, row.gamma))
+
+
 class _Attacks:
     """ART's own attacks on an audit's subjects, unchanged."""
 
@@ -156,23 +230,27 @@ class _Attacks:
         self.samples = {"held_out": subjects.held_out, "attacked": subjects.attacked}
         self.clean = {part: _classes(subjects.target, samples.x) for part, samples in self.samples.items()}
 
-    def run(self, attack: str, scenario: str, name: str, eps: float, gammas: dict[str, float]) -> Found:
-        """Choose γ where the chain wants one and `gammas` has none yet, then attack the test samples."""
-        search: list[Row] = []
-        gamma = None
-        if name in TUNED:
-            tuned = TUNED[name]
-            gamma = gammas.get(tuned, self.settings.gamma)
-            if gamma is None:
-                search = [self._row(attack, scenario, tuned, eps, g, "held_out") for g in GAMMAS]
-                gamma = max(search, key=lambda row: row.rate.fooled).gamma  # the first, and smallest, of equals
+    def untouched(self) -> Found:
+        """The rows of an attack that changes nothing: what every row and every search is compared with."""
+        attacked, held_out = (
+            Row("", "", "", 0.0, None, outcomes(self.samples[part].labels, self.clean[part], self.clean[part]))
+            for part in ("attacked", "held_out")
+        )
+        return attacked, [held_out]
+
+    def run(self, attack: str, scenario: str, name: str, eps: float) -> Found:
+        """Choose γ where the chain wants one and none is given, then attack the test samples."""
+        gamma, search = (self.settings.gamma, []) if name in TUNED else (None, [])
+        if name in TUNED and gamma is None:
+            search = look_for_gamma(lambda gamma: self._row(attack, scenario, name, eps, gamma, "held_out"))
+            gamma = best(search).gamma
         return self._row(attack, scenario, name, eps, gamma, "attacked"), search
 
     def _row(self, attack: str, scenario: str, name: str, eps: float, gamma: float | None, part: str) -> Row:
         samples = self.samples[part]
         images = self.images(attack, scenario, _chain(name, gamma), eps, samples)
-        rate = success_rate(samples.labels, self.clean[part], _classes(self.subjects.target, images))
-        return Row(attack, scenario, name, eps, gamma, rate)
+        after = _classes(self.subjects.target, images)
+        return Row(attack, scenario, name, eps, gamma, outcomes(samples.labels, self.clean[part], after))
 
     def images(self, attack: str, scenario: str, chain: BackwardChain, eps: float, samples: Samples) -> np.ndarray:
         """Adversarial images."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from art_snn.audit.kept import versions
+from art_snn.audit.metrics import paired
 from art_snn.audit.protocol import AuditResult
-from art_snn.audit.settings import GAMMAS, SCENARIOS, TUNED
-from art_snn.files import replacing
+from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, SCENARIOS, TUNED
+from art_snn.files import json_text, replacing
+from art_snn.identity import versions
 
 TITLES = {
     "cba": "CBA",
@@ -27,6 +27,8 @@ TITLES = {
     "mixed": "HART + STBP",
 }
 NAMES = {"fgsm": "FGSM", "pgd": "PGD"}
+#: Version of the form of `results.json`.
+SCHEMA = 1
 SCENARIO_NAMES = {"WBA": "white-box", "BBA": "black-box"}
 
 
@@ -35,7 +37,9 @@ def table(result: AuditResult, scenario: str) -> Table:
     :param result: An audit's findings.
     :param scenario: `"WBA"` (in the manner of the paper's Table 2) or `"BBA"` (Table 3).
     :return: Attack success rates in per cent, one line an attack, one column a chain; the chosen γ below its rate.
+    :raises ValueError: If the rows are not of the same samples.
     """
+    result.check()
     settings = result.settings
     view = Table(
         title=f"Attack success rate (%), {SCENARIO_NAMES[scenario]}, ε = {settings.eps:g}", title_justify="left"
@@ -48,7 +52,7 @@ def table(result: AuditResult, scenario: str) -> Table:
         cells = []
         for chain in settings.chains:
             row = result.rate(attack, scenario, chain, settings.eps)
-            text = f"{row.rate.percent:.1f}"
+            text = f"{row.rate.percent:.1f}" if row.rate.correct else "-"
             text = f"[bold]{text}[/bold]" if chain in best else text
             cells.append(text if row.gamma is None else f"{text}\nγ = {row.gamma:g}")
         view.add_row(NAMES[attack], *cells)
@@ -77,31 +81,60 @@ def verdict(result: AuditResult) -> str:
         lines.append(f"PGD takes {s.steps} steps of {s.alpha(s.eps):g}.")
     if set(s.chains) & set(TUNED):
         how = (
-            f"is given as {s.gamma:g}" if s.gamma else f"is chosen on {result.held_out} held-out samples from {GAMMAS}"
+            f"is given as {s.gamma:g}"
+            if s.gamma is not None
+            else f"is chosen on {result.held_out} held-out samples, each chain's own, from {_words(GAMMAS)}, from "
+            "beyond where the best is at an edge, and from the middles to its neighbours"
         )
         lines.append(f"γ of HART (and of STBP, where the column says so) {how}; plain STBP has γ = 1, as in training.")
+    if at_limit := result.at_limit():
+        low, high = GAMMA_LIMITS
+        where = ", ".join(
+            f"{TITLES[row.chain]} in {SCENARIO_NAMES[row.scenario]} {NAMES[row.attack]} at ε = {row.eps:g} "
+            f"(γ = {row.gamma:g})"
+            for row in at_limit
+        )
+        lines.append(f"The search ended at a limit, {low:g} or {high:g}: a better γ may lie beyond for {where}.")
     for scenario in SCENARIOS:
         for attack in s.attacks:
-            best = result.strongest(attack, scenario)
-            rate = result.rate(attack, scenario, best[0], s.eps).rate
-            low, high = rate.interval()
-            line = (
-                f"{SCENARIO_NAMES[scenario]} {NAMES[attack]}: strongest {' and '.join(TITLES[c] for c in best)}, "
-                f"{rate.percent:.1f} % (95 % interval {low:.1f} to {high:.1f})"
-            )
-            if "hart" in s.chains and "hart" not in best:
-                line += f"; HART {result.rate(attack, scenario, 'hart', s.eps).rate.percent:.1f} %"
-            lines.append(line + ".")
+            lines.append(f"{SCENARIO_NAMES[scenario]} {NAMES[attack]}: {_strongest(result, attack, scenario)}.")
     return "\n".join(lines)
 
 
+def _strongest(result: AuditResult, attack: str, scenario: str) -> str:
+    """The strongest chains, HART if it is not among them, and the strongest beside the next, pair by pair."""
+    eps, best = result.settings.eps, result.strongest(attack, scenario)
+    rows = {chain: result.rate(attack, scenario, chain, eps) for chain in result.settings.chains}
+    first, *others = sorted(rows, key=lambda chain: -rows[chain].rate.fooled)
+    rate = rows[first].rate
+    if not rate.correct:
+        return "no sample is classified correctly before the attack, so that there is no rate"
+    low, high = rate.interval()
+    text = f"strongest {' and '.join(TITLES[chain] for chain in best)}, {rate.percent:.1f} % "
+    text += f"(95 % interval {low:.1f} to {high:.1f})"
+    if "hart" in rows and "hart" not in best:
+        text += f"; HART {rows['hart'].rate.percent:.1f} %"
+    if others:
+        pair = paired(rows[first], rows[others[0]])
+        text += f"; {pair.first} samples fooled by {TITLES[first]} and not by {TITLES[others[0]]}, {pair.second} the "
+        text += f"other way (McNemar's exact test, p = {pair.p_value:.2g})"
+    return text
+
+
+def _words(numbers: tuple[float, ...]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers[:-1]) + f" and {numbers[-1]:g}"
+
+
 def write_files(result: AuditResult, folder: Path) -> list[Path]:
-    """Write `results.json`, `results.csv`, `asr_against_eps.png` and `examples.png`.
+    """Write `results.json`, `results.csv`, `asr_against_eps.png` and `examples.png`, figures last.
 
     :param result: An audit's findings.
     :param folder: Where to; it exists.
     :return: The files' paths.
+    :raises ValueError: If the rows are not of the same samples.
+    :raises OSError: If one cannot be written; it names the file.
     """
+    result.check()
     writers = {
         "results.json": _write_json,
         "results.csv": _write_csv,
@@ -117,25 +150,31 @@ def write_files(result: AuditResult, folder: Path) -> list[Path]:
 def as_dict(result: AuditResult) -> dict[str, Any]:
     """
     :param result: An audit's findings.
-    :return: Every number, all settings, seeds and versions, as plain values.
+    :return: Every number, all settings, seeds and versions, as plain values. `outcomes` has one letter for each sample,
+        in the order of `attacked_samples`: f, fooled by the attack; r, not; w, wrong before it.
     """
     return {
+        "schema": SCHEMA,
         "settings": asdict(result.settings),
         "target": result.description,
         "seeds": result.seeds,
+        "data": result.data,
         "versions": versions(),
         "clean_accuracy": {"target": result.accuracy[0], "second": result.accuracy[1]},
+        "attacked_samples": result.attacked,
         "results": [row.as_dict() for row in result.rows],
         "gamma_search": [row.as_dict() for row in result.search],
     }
 
 
 def _write_json(result: AuditResult, path: Path) -> None:
-    path.write_text(json.dumps(as_dict(result), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json_text(as_dict(result)), encoding="utf-8")
 
 
 def _write_csv(result: AuditResult, path: Path) -> None:
     rows = [row.as_dict() for row in result.rows]
+    for row in rows:
+        del row["outcomes"]  # they are in results.json
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()

@@ -13,11 +13,15 @@ SCENARIOS = ("WBA", "BBA")  # white-box and black-box attack
 #: Chains of the paper's Table 2 in its order, STBP with the best γ of its Table A1, and the paper's other two.
 CHAINS = ("cba", "bptr", "stbp", "stbp-best", "rga", "hart", "rate", "mixed")
 
-#: Chains whose γ is chosen on held-out samples, and whose choice they take: the mixture's HART takes that of HART.
-TUNED = {"stbp-best": "stbp-best", "hart": "hart", "mixed": "hart"}
+#: Chains whose γ is chosen on held-out samples, each for itself; in the mixture it is HART's.
+TUNED = ("stbp-best", "hart", "mixed")
 
-#: Where γ is looked for: a few points at equal intervals, as the paper recommends (section 4.3).
-GAMMAS = (0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5)
+#: Where the search for γ begins: a few points at equal intervals, as the paper recommends (section 4.3), here of log γ,
+#: since γ is a scale. γ = 1 is that of training, and plain STBP's.
+GAMMAS = (1.0, 2.0, 4.0)
+
+#: How far it goes on, by halving and doubling, where the best γ lies at an edge.
+GAMMA_LIMITS = (1 / 32, 32.0)
 
 #: Held-out samples on which γ is chosen.
 HELD_OUT = 200
@@ -36,7 +40,7 @@ class AuditSettings:
     :param steps: Steps of PGD.
     :param step_size: Step α of PGD, on the data's scale; ε/4 if None, the paper's ratio.
     :param chains: Of :data:`CHAINS`.
-    :param gamma: γ of HART (and of `stbp-best`); chosen on held-out samples if None.
+    :param gamma: γ of HART, alone and in the mixture, and of `stbp-best`; chosen on held-out samples if None.
     :param time_steps: Number of time steps T.
     :param decay: Membrane factor λ.
     :param reset: `"hard"` or `"soft"`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,17 +14,22 @@ from art_snn.audit.networks import trained
 from art_snn.audit.settings import HELD_OUT, AuditSettings
 from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.encoders import PoissonEncoder
+from art_snn.identity import differences, of_arrays, unlike
 from art_snn.network import SpikingNetwork
+
+if TYPE_CHECKING:
+    from art_snn.training.data import Data
 
 TEST_SHARE = 0.45  # of the 1,797 digits: 988 to train, 809 to choose γ and to attack
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs and one-hot labels."""
+    """Inputs, one-hot labels, and where in the data set's test part they are, if that is known."""
 
     x: np.ndarray
     y: np.ndarray
+    indices: np.ndarray | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -43,6 +48,7 @@ class Subjects:
     :param description: The target, in words.
     :param seeds: Seeds of data, target and second network.
     :param fresh: Whether target and second network were trained in this run.
+    :param data: Digests of the data's arrays, and of the indices of its parts.
     """
 
     target: PyTorchSNNClassifier
@@ -52,6 +58,7 @@ class Subjects:
     description: str
     seeds: dict[str, int]
     fresh: tuple[bool, bool]
+    data: dict[str, str]
 
 
 def embedded(settings: AuditSettings, networks: Path, advance: Callable[[], None]) -> Subjects:
@@ -62,6 +69,8 @@ def embedded(settings: AuditSettings, networks: Path, advance: Callable[[], None
     :return: Two small networks on the embedded digits.
     """
     (x_train, y_train), (x_test, y_test), _, _ = datasets.digits(seed=settings.seed, test_size=TEST_SHARE)
+    if len(unlike(x_test, x_train)) < len(x_test):  # scikit-learn's are all different
+        raise ValueError("the digits hold a test image that equals one to be learned.")
     (target, target_fresh), (second, second_fresh) = (
         trained(settings, seed, x_train, y_train, networks, advance) for seed in (settings.seed, settings.seed + 1)
     )
@@ -70,11 +79,12 @@ def embedded(settings: AuditSettings, networks: Path, advance: Callable[[], None
         target,
         second,
         Samples(x_test[:HELD_OUT], y_test[:HELD_OUT]),
-        Samples(x_test[HELD_OUT:end], y_test[HELD_OUT:end]),
+        Samples(x_test[HELD_OUT:end], y_test[HELD_OUT:end], np.arange(HELD_OUT, end)),
         f"small_cnn on digits, T = {settings.time_steps}, λ = {settings.decay:g}, {settings.reset} reset, "
         f"{settings.encoder} encoding, seed {settings.seed}",
         {"data": settings.seed, "target": settings.seed, "second": settings.seed + 1},
         (target_fresh, second_fresh),
+        {"training_arrays": of_arrays(x_train, y_train), "test_arrays": of_arrays(x_test, y_test)},
     )
 
 
@@ -83,32 +93,36 @@ def given(settings: AuditSettings) -> Subjects:
     :param settings: The audit's settings, which name two networks that `art-snn train` wrote.
     :return: They; the samples that their training held out, to choose γ on; and test samples that the seed draws.
     :raises FileNotFoundError: If a file is missing.
-    :raises ValueError: If a file is damaged, or the two do not make a pair.
+    :raises ValueError: If a file is damaged, the two do not make a pair, or the data are not those that they learned.
     """
-    from art_snn.training.data import load
-    from art_snn.training.settings import TrainSettings
-
     assert settings.target is not None and settings.second is not None
     recipes = [_recipe(path) for path in (settings.target, settings.second)]
-    differing = {name for name in recipes[0] if recipes[0][name] != recipes[1].get(name)} - {"root", "device"}
-    if differing != {"seed"}:
-        found = ", ".join(sorted(differing)) or "nothing"
+    differing = {name for name in recipes[0] | recipes[1] if recipes[0].get(name) != recipes[1].get(name)}
+    if differing - {"root", "device"} != {"seed"}:
+        found = ", ".join(sorted(differing - {"root", "device"})) or "nothing"
         raise ValueError(f"second must be trained like target but for another seed; they differ in {found}.")
-    recipe = recipes[0] | ({"root": settings.root} if settings.root is not None else {})
-    converted = "converted " if recipe.pop("converted") else ""
+    data = _data(settings, recipes)
+    recipe = recipes[0]
+    converted = "converted " if recipe["converted"] else ""
     noise = ", Poisson encoding" if recipe["encoder"] == "poisson" else ""
-    recipe["size"] = None if recipe["size"] is None else tuple(recipe["size"])
-    data = load(TrainSettings(**recipe))
     span = data.clip_values[1] - data.clip_values[0]
     if settings.eps > span:
         raise ValueError(f"eps must be at most {span:g}, the range of the data, got {settings.eps!r}.")
     x, labels = data.test
-    if settings.samples > len(x):
-        raise ValueError(f"samples must be at most the number of test samples, {len(x)}, got {settings.samples}.")
-    chosen = np.random.default_rng(settings.seed).permutation(len(x))[: settings.samples]
+    unseen = unlike(x, data.learned[0], data.held_out[0])
+    if settings.samples > len(unseen):
+        raise ValueError(
+            f"samples must be at most the number of test samples, {len(unseen)}, got {settings.samples}"
+            + (f"; {len(x) - len(unseen)} equal a training sample." if len(unseen) < len(x) else ".")
+        )
+    order = np.random.default_rng(settings.seed).permutation(len(x))
+    chosen = order[np.isin(order, unseen)][: settings.samples]
+    tuned_on = unlike(data.held_out[0], data.learned[0])[:HELD_OUT]
+    if len(tuned_on) == 0:
+        raise ValueError("root holds no held-out sample to choose γ on: each equals one that was learned.")
     classes = np.eye(data.nb_classes, dtype=np.float32)
-    held_out = Samples(data.held_out[0][:HELD_OUT], classes[data.held_out[1][:HELD_OUT]])
-    attacked = Samples(x[chosen], classes[labels[chosen]])
+    held_out = Samples(data.held_out[0][tuned_on], classes[data.held_out[1][tuned_on]])
+    attacked = Samples(x[chosen], classes[labels[chosen]], chosen)
     target, second = (_classifier(path, data, settings.device) for path in (settings.target, settings.second))
     trained_by = f"{recipe['attack'].upper()}-trained " if recipe["attack"] != "none" else ""
     return Subjects(
@@ -117,16 +131,65 @@ def given(settings: AuditSettings) -> Subjects:
         held_out,
         attacked,
         f"{trained_by}{converted}{recipe['network']} (width {recipe['width']:g}) on {recipe['data']}, "
-        f"T = {recipe['time_steps']}, λ = {recipe['decay']:g}, {recipe['reset']} reset{noise}, seed {recipe['seed']}",
+        f"T = {recipe['time_steps']}, λ = {recipe['decay']:g}, {recipe['reset']} reset{noise}, seed {recipe['seed']}"
+        + (
+            f", without {len(x) - len(unseen)} test samples that equal a training sample"
+            if len(unseen) < len(x)
+            else ""
+        ),
         {"data": recipe["data_seed"], "order": settings.seed, "target": recipe["seed"], "second": recipes[1]["seed"]},
         (False, False),
+        data.identity,
     )
+
+
+def _data(settings: AuditSettings, recipes: list[dict[str, Any]]) -> Data:
+    """What the two networks learned and were tested on, after a comparison with what they say of it."""
+    from art_snn.training.settings import EVENTS
+
+    paths = (settings.target, settings.second)
+    trained, second = (models.describe(Path(str(path)))["training"] for path in paths)
+    for path, training in zip(paths, (trained, second), strict=True):
+        if not isinstance(training.get("data"), dict):
+            raise ValueError(
+                f"{path} does not say which samples it learned, so that an audit could attack those: an older art-snn "
+                "wrote it. Train it again, in another folder."
+            )
+    differing = differences(trained["data"], second["data"])
+    if differing:
+        raise ValueError(
+            f"second must have learned target's data; they differ, target's and now second's: {differing}."
+        )
+    learned = trained["settings"] | ({} if settings.root is None else {"root": settings.root})
+    if trained.get("scale") is not None:  # the number that "max" came to; other data may have another
+        learned |= {"scale": trained["scale"]}
+    data = _load(learned)
+    differing = differences(trained["data"], data.identity)
+    if differing:
+        raise ValueError(f"root must hold the data that target learned; they differ: {differing}.")
+    if recipes[0]["time_steps"] == trained["settings"]["time_steps"] or recipes[0]["data"] not in EVENTS:
+        return data
+    return _load(learned | {"time_steps": recipes[0]["time_steps"]})  # as many frames as steps
+
+
+def _load(settings: dict[str, Any]) -> Data:
+    from art_snn.training.data import load
+    from art_snn.training.settings import TrainSettings
+
+    size = settings.get("size")
+    try:
+        known = TrainSettings(**(settings | {"size": None if size is None else tuple(size)}))
+    except TypeError as error:
+        raise ValueError(
+            f"target was trained with settings that this version of art-snn does not know: {error}."
+        ) from None
+    return load(known)
 
 
 def _recipe(path: str) -> dict[str, Any]:
     description = models.describe(Path(path))
     recipe = description["training"].get("settings")
-    if recipe is None:
+    if not isinstance(recipe, dict):
         raise ValueError(f"{path} was not written by art-snn train: it does not say what data it was trained on.")
     architecture = description["architecture"]
     converted = architecture.get("converted")

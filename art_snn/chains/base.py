@@ -38,6 +38,19 @@ class BackwardChain:
         defined = next(kind for kind in type(self).__mro__ if "backward" in vars(kind) or "gain" in vars(kind))
         return "gain" in vars(defined) and defined is not BackwardChain
 
+    @property
+    def has_activation(self) -> bool:
+        """Whether it follows no simulation, but differentiates an activation network."""
+        return type(self).activation is not BackwardChain.activation
+
+    def activation(self, currents: Tensor, threshold: float) -> Tensor:
+        """
+        :param currents: Input of a spiking layer in the activation network, shape `(B, ...)`.
+        :param threshold: Its firing threshold θ.
+        :return: Its output there, shape `(B, ...)`, differentiable by the chain's rule.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no activation network")
+
     def parts(self) -> Iterator[tuple[float, BackwardChain]]:
         """
         :return: The weighted chains this one is a sum of: itself, unless it is a mixture.

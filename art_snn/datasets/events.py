@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from art_snn.datasets._common import Dataset, PathLike, choose, downloading, one_hot, optional, split, visible
-from art_snn.datasets.frames import Bins, Framing, framed_dataset
+from art_snn.datasets.frames import Bins, Framing, Scale
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ def nmnist(
     size: tuple[int, int] = (34, 34),
     bins: Bins = "count",
     binary: bool = False,
+    scale: Scale | None = None,
+    drop_outside: bool = False,
     limit: int | None = None,
     seed: int = 0,
     cache_dir: PathLike | None = None,
@@ -51,9 +53,14 @@ def nmnist(
 
     :param root: Folder that holds `NMNIST/Train/<digit>/<number>.bin` and `NMNIST/Test/...`, or that `NMNIST` itself.
     :param time_steps: Number of frames T of a recording.
-    :param size: Height and width of the frames, at most 34 x 34.
+    :param size: Height and width of the frames, at most 36 x 36. Lengths close to the sensor's crop or pad, smaller
+                 ones share events out by area: see :mod:`art_snn.datasets.frames`.
     :param bins: `"count"` for frames of equal numbers of events, `"time"` for frames of equal duration.
-    :param binary: Frames of 0 and 1 (was there an event?) instead of counts.
+    :param binary: Frames of 0 and 1 (did any part of an event fall on the pixel?) instead of counts.
+    :param scale: Divide all frames by this number, which no value may exceed, so that they lie in [0, 1]; `"max"` is
+                  the largest value in either x, which depends on what is loaded, so on the limit. None leaves counts.
+    :param drop_outside: Leave out events outside the sensor, and say on the logger how many of which files, instead of
+                         refusing the recording.
     :param limit: At most so many training samples and so many test samples, class-balanced; None is all, sorted by
                   class.
     :param seed: Seed of the draw under a limit.
@@ -61,13 +68,25 @@ def nmnist(
     :param download: Let tonic download the data set if it is not complete.
     :param verbose: Show a progress bar.
     :return: `(x_train, y_train), (x_test, y_test), 0.0, max`; x is `(N, T, 2, H, W)`, float32, the events of a frame,
-             polarity (off, on) and pixel; y is one-hot, `(N, 10)`; max is the largest count in either x, or 1.0 if
-             binary.
+             polarity (off, on) and pixel; y is one-hot, `(N, 10)`; max is the largest value in either x, or 1.0 if
+             binary or scaled.
     :raises FileNotFoundError: If a folder is missing or empty.
     :raises ValueError: If a file is not a whole recording of this sensor, a folder is not a class, or an argument is
                         out of range.
     """
-    framing = Framing("nmnist", _read_bin, (34, 34), time_steps, size, bins, cache_dir, verbose)
+    framing = Framing(
+        name="nmnist",
+        read=_read_bin,
+        sensor=(34, 34),
+        time_steps=time_steps,
+        size=size,
+        bins=bins,
+        binary=binary,
+        scale=scale,
+        drop_outside=drop_outside,
+        cache_dir=cache_dir,
+        verbose=verbose,
+    )
     if download:
         with downloading("N-MNIST", root):
             for train in (True, False):
@@ -83,7 +102,7 @@ def nmnist(
         files, labels = _recordings(folder / name, DIGIT_NAMES, ".bin")
         rows = choose(labels, limit, seed)
         parts.append((framing.frames(files, rows, whole=limit is None), one_hot(labels[rows], len(DIGIT_NAMES))))
-    return framed_dataset(*parts, binary=binary)
+    return framing.dataset(*parts)
 
 
 def cifar10dvs(
@@ -93,6 +112,8 @@ def cifar10dvs(
     size: tuple[int, int] = (48, 48),
     bins: Bins = "count",
     binary: bool = False,
+    scale: Scale | None = None,
+    drop_outside: bool = False,
     test_size: float = 0.1,
     limit: int | None = None,
     seed: int = 0,
@@ -112,9 +133,14 @@ def cifar10dvs(
 
     :param root: Folder that holds `CIFAR10DVS/<class>/<name>.aedat4`, or that `CIFAR10DVS` itself.
     :param time_steps: Number of frames T of a recording.
-    :param size: Height and width of the frames, at most 128 x 128.
+    :param size: Height and width of the frames, at most 136 x 136. Lengths close to the sensor's crop or pad, smaller
+                 ones share events out by area: see :mod:`art_snn.datasets.frames`.
     :param bins: `"count"` for frames of equal numbers of events, `"time"` for frames of equal duration.
-    :param binary: Frames of 0 and 1 (was there an event?) instead of counts.
+    :param binary: Frames of 0 and 1 (did any part of an event fall on the pixel?) instead of counts.
+    :param scale: Divide all frames by this number, which no value may exceed, so that they lie in [0, 1]; `"max"` is
+                  the largest value in either x, which depends on what is loaded, so on the limit. None leaves counts.
+    :param drop_outside: Leave out events outside the sensor, and say on the logger how many of which files, instead of
+                         refusing the recording.
     :param test_size: Share of the test set, in (0, 1).
     :param limit: At most so many training samples and so many test samples, class-balanced; None is all.
     :param seed: Seed of the split and of the draw under a limit.
@@ -122,13 +148,25 @@ def cifar10dvs(
     :param download: Let tonic download the data set if it is not complete.
     :param verbose: Show a progress bar.
     :return: `(x_train, y_train), (x_test, y_test), 0.0, max`; x is `(N, T, 2, H, W)`, float32, the events of a frame,
-             polarity (off, on) and pixel; y is one-hot, `(N, 10)`; max is the largest count in either x, or 1.0 if
-             binary.
+             polarity (off, on) and pixel; y is one-hot, `(N, 10)`; max is the largest value in either x, or 1.0 if
+             binary or scaled.
     :raises FileNotFoundError: If a folder is missing or empty.
     :raises ValueError: If a file is not a whole recording of this sensor, a folder is not a class, or an argument is
                         out of range.
     """
-    framing = Framing("cifar10dvs", _read_aedat4, (128, 128), time_steps, size, bins, cache_dir, verbose)
+    framing = Framing(
+        name="cifar10dvs",
+        read=_read_aedat4,
+        sensor=(128, 128),
+        time_steps=time_steps,
+        size=size,
+        bins=bins,
+        binary=binary,
+        scale=scale,
+        drop_outside=drop_outside,
+        cache_dir=cache_dir,
+        verbose=verbose,
+    )
     if download:
         with downloading("CIFAR10-DVS", root):
             optional("tonic.datasets", "events").CIFAR10DVS(save_to=str(root))
@@ -146,7 +184,7 @@ def cifar10dvs(
     for part in (train, test):
         rows = part[choose(labels[part], limit, seed)]
         parts.append((framing.frames(files, rows, whole=limit is None), one_hot(labels[rows], len(CIFAR10_NAMES))))
-    return framed_dataset(*parts, binary=binary)
+    return framing.dataset(*parts)
 
 
 def dvsgesture(
@@ -156,6 +194,8 @@ def dvsgesture(
     size: tuple[int, int] = (128, 128),
     bins: Bins = "count",
     binary: bool = False,
+    scale: Scale | None = None,
+    drop_outside: bool = False,
     limit: int | None = None,
     seed: int = 0,
     cache_dir: PathLike | None = None,
@@ -173,9 +213,14 @@ def dvsgesture(
     :param root: Folder that holds `DVSGesture/ibmGestureTrain/<user>_<light>/<label>.npy` and
                  `DVSGesture/ibmGestureTest/...`, or that `DVSGesture` itself.
     :param time_steps: Number of frames T of a recording.
-    :param size: Height and width of the frames, at most 128 x 128.
+    :param size: Height and width of the frames, at most 136 x 136. Lengths close to the sensor's crop or pad, smaller
+                 ones share events out by area: see :mod:`art_snn.datasets.frames`.
     :param bins: `"count"` for frames of equal numbers of events, `"time"` for frames of equal duration.
-    :param binary: Frames of 0 and 1 (was there an event?) instead of counts.
+    :param binary: Frames of 0 and 1 (did any part of an event fall on the pixel?) instead of counts.
+    :param scale: Divide all frames by this number, which no value may exceed, so that they lie in [0, 1]; `"max"` is
+                  the largest value in either x, which depends on what is loaded, so on the limit. None leaves counts.
+    :param drop_outside: Leave out events outside the sensor, and say on the logger how many of which files, instead of
+                         refusing the recording.
     :param limit: At most so many training samples and so many test samples, class-balanced; None is all, sorted by
                   person.
     :param seed: Seed of the draw under a limit.
@@ -183,13 +228,25 @@ def dvsgesture(
     :param download: Let tonic download the data set if it is not complete.
     :param verbose: Show a progress bar.
     :return: `(x_train, y_train), (x_test, y_test), 0.0, max`; x is `(N, T, 2, H, W)`, float32, the events of a frame,
-             polarity (off, on) and pixel; y is one-hot, `(N, 11)`; max is the largest count in either x, or 1.0 if
-             binary.
+             polarity (off, on) and pixel; y is one-hot, `(N, 11)`; max is the largest value in either x, or 1.0 if
+             binary or scaled.
     :raises FileNotFoundError: If a folder is missing or empty.
     :raises ValueError: If a file is not a recording of this sensor, its name is not a label, or an argument is out of
                         range.
     """
-    framing = Framing("dvsgesture", _read_npy, (128, 128), time_steps, size, bins, cache_dir, verbose)
+    framing = Framing(
+        name="dvsgesture",
+        read=_read_npy,
+        sensor=(128, 128),
+        time_steps=time_steps,
+        size=size,
+        bins=bins,
+        binary=binary,
+        scale=scale,
+        drop_outside=drop_outside,
+        cache_dir=cache_dir,
+        verbose=verbose,
+    )
     if download:
         with downloading("DVS128 Gesture", root):
             for train in (True, False):
@@ -208,7 +265,7 @@ def dvsgesture(
         files, labels = _gestures(folder / name)
         rows = choose(labels, limit, seed)
         parts.append((framing.frames(files, rows, whole=limit is None), one_hot(labels[rows], GESTURES)))
-    return framed_dataset(*parts, binary=binary)
+    return framing.dataset(*parts)
 
 
 def _find(root: Path, name: str, parts: Sequence[str], advice: str) -> Path:
@@ -298,7 +355,10 @@ def _read_npy(file: Path) -> np.ndarray:
     if not np.isfinite(found).all():
         raise ValueError("holds a NaN or an infinity")
     x, y, polarity, t = found.T
-    return _structured(x, y, t.astype(np.int64) * 1000, polarity)
+    broken = found[:, :3][found[:, :3] % 1 != 0]  # which a cast would round towards 0, so -0.5 onto the sensor
+    if len(broken):
+        raise ValueError(f"holds x, y or p that are no whole numbers, such as {broken[0]:g}")
+    return _structured(x, y, np.rint(t.astype(np.float64) * 1000), polarity)
 
 
 def _structured(x: np.ndarray, y: np.ndarray, t: np.ndarray, polarity: np.ndarray) -> np.ndarray:

@@ -7,21 +7,46 @@ tonic has transforms for this. They are not used, because they do not count ever
 that fill no bin (up to T - 1 with bins of equal number, so a whole recording if it is shorter than T; the last ones
 with bins of equal time), and its counters of 16 bits overflow unnoticed. Counting exactly takes the few lines below;
 where bins of equal number come out even, they give the frames that tonic gives, as the tests check.
+
+A frame of another size than the sensor weighs no row and no column of the sensor differently. By height and by width,
+with S pixels of the sensor and F of the frame:
+
+- close, |S - F| <= S / 16: the middle of the sensor, or the sensor with empty pixels around it. The frames are those
+  of a sensor of that size; events beside it do not count.
+- F < S otherwise: pixel i of the frame covers the sensor from i S / F to (i + 1) S / F, and an event is shared out by
+  how much of its pixel each of them covers. Every event weighs 1 in all. Where F divides S that is a sum over blocks;
+  elsewhere frames hold fractions.
+- F > S otherwise is refused: it would hold nothing that the sensor did not see.
+
+Only binary frames cannot be fair where they would hold fractions: a pixel that covers parts of four rows of the sensor
+sees more events than one that covers parts of three.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from numbers import Real
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from art_snn.datasets._common import Dataset, PathLike, Split, cached, check_positive, check_size
 
+logger = logging.getLogger(__name__)
+
 Bins = Literal["count", "time"]
+#: Divide frames by this number, or by the largest value in them.
+Scale = float | Literal["max"]
 LARGEST_COUNT = int(np.iinfo(np.uint16).max)
+#: Frame and sensor are close if they differ by at most this part of the sensor: 2 of 34 pixels, 8 of 128.
+CLOSE = 16
+#: How many files a warning names.
+NAMED = 5
 
 
 def event_frames(
@@ -38,15 +63,18 @@ def event_frames(
     :param events: Structured array `(E,)` with the fields x, y, t, p, as tonic reads them; E >= 1.
     :param sensor: Height and width of the sensor.
     :param time_steps: Number of bins T.
-    :param size: Height and width of the frames, at most the sensor's: an event at (x, y) counts at
-                 (x * width // sensor width, y * height // sensor height). None is the sensor's.
+    :param size: Height and width of the frames; None is the sensor's. A length that differs from the sensor's by at
+                 most a sixteenth of it crops or pads, events beside the frame being left out before anything is
+                 counted; a smaller one shares an event out by the overlap of its pixel with the frame's.
     :param bins: `"count"`: in the order of time, event k of E is in bin k * T // E, so that the bins' numbers of events
                  differ by one at most; `"time"`: T bins of equal duration, from the first event to the last.
-    :return: Counts `(T, 2, H, W)`, uint16; channel 0 counts the events with p = 0, channel 1 those with p = 1.
+    :return: Frames `(T, 2, H, W)`; channel 0 has the events with p = 0, channel 1 those with p = 1, and the values of a
+             frame add up to its number of events. Counts, uint16, if height and width each crop, pad or divide the
+             sensor's; otherwise fractions, float32.
     :raises ValueError: If there are no events, one lies outside the sensor, a count exceeds 65,535, or an argument is
                         out of range.
     """
-    height, width = check_framing(time_steps, size, bins, sensor)
+    wanted = check_framing(time_steps, size, bins, sensor)
     if len(events) == 0:
         raise ValueError("the recording holds no events")
     x, y, t, polarity = (events[name].astype(np.int64) for name in ("x", "y", "t", "p"))
@@ -56,13 +84,40 @@ def event_frames(
             raise ValueError(
                 f"{len(outside)} of {len(values)} events have {name} outside 0 ... {length - 1}, such as {outside[0]}"
             )
-    cell = _bin_of_events(t, time_steps, bins) * 2 + polarity
-    cell = cell * height + y * height // sensor[0]
-    cell = cell * width + x * width // sensor[1]
-    counts = np.bincount(cell, minlength=time_steps * 2 * height * width)
+    (y, height), (x, width) = (_on_grid(*axis) for axis in zip((y, x), sensor, wanted, strict=True))
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    if not inside.any():
+        raise ValueError(f"the recording holds no events in the middle {wanted[0]} x {wanted[1]} pixels")
+    cell = _bin_of_events(t[inside], time_steps, bins) * 2 + polarity[inside]
+    cell = (cell * height + y[inside]) * width + x[inside]
+    counts = np.bincount(cell, minlength=time_steps * 2 * height * width).reshape(time_steps, 2, height, width)
+    if (height, width) != wanted:
+        return (_shares(height, wanted[0]) @ counts @ _shares(width, wanted[1]).T).astype(np.float32)
     if counts.max() > LARGEST_COUNT:
         raise ValueError(f"{counts.max()} events in one pixel of one frame, more than {LARGEST_COUNT}")
-    return counts.astype(np.uint16).reshape(time_steps, 2, height, width)
+    return counts.astype(np.uint16)
+
+
+def _on_grid(place: np.ndarray, sensor: int, frame: int) -> tuple[np.ndarray, int]:
+    """Where events are counted along one axis, and how many pixels it has: the frame's, or else still the sensor's."""
+    if _close(sensor, frame):
+        return place - (sensor - frame) // 2, frame
+    if sensor % frame == 0:
+        return place * frame // sensor, frame
+    return place, sensor
+
+
+def _close(sensor: int, frame: int) -> bool:
+    """Whether a frame crops or pads the sensor along one axis."""
+    return abs(sensor - frame) <= sensor // CLOSE
+
+
+def _shares(sensor: int, frame: int) -> np.ndarray:
+    """What each pixel of a frame gets of an event in each of the sensor's, along one axis: `(frame, sensor)`."""
+    i, j = np.arange(frame)[:, None], np.arange(sensor)
+    # In units of 1 / frame of a sensor pixel the borders are whole numbers.
+    overlap = np.minimum((i + 1) * sensor, (j + 1) * frame) - np.maximum(i * sensor, j * frame)
+    return np.maximum(overlap, 0) / frame
 
 
 def _bin_of_events(t: np.ndarray, time_steps: int, bins: Bins) -> np.ndarray:
@@ -88,14 +143,30 @@ def check_framing(time_steps: int, size: tuple[int, int] | None, bins: str, sens
     if bins not in ("count", "time"):
         raise ValueError(f"bins must be 'count' or 'time', got {bins!r}")
     height, width = check_size(sensor if size is None else size)
-    if height > sensor[0] or width > sensor[1]:
-        raise ValueError(f"size must be at most the sensor's {tuple(sensor)}, got {(height, width)}")
+    most = tuple(length + length // CLOSE for length in sensor)
+    if height > most[0] or width > most[1]:
+        raise ValueError(f"size must be at most {most}, for a sensor of {tuple(sensor)}, got {(height, width)}")
     return height, width
 
 
-@dataclass(frozen=True)
+def check_scale(scale: Scale | None, binary: bool = False) -> None:
+    """
+    :param scale: What frames are divided by.
+    :param binary: Whether frames are 0 and 1.
+    :raises ValueError: If frames cannot be divided by it.
+    """
+    if scale is None:
+        return
+    if binary:
+        raise ValueError(f"scale belongs to counts, got {scale!r}; binary frames are 0 and 1 already")
+    number = isinstance(scale, Real) and not isinstance(scale, bool) and 0.0 < scale < float("inf")
+    if not number and not (isinstance(scale, str) and scale == "max"):
+        raise ValueError(f"scale must be 'max' or a number above 0, got {scale!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Framing:
-    """How the recordings of one data set become frames."""
+    """How the recordings of one data set become frames, and the frames a data set."""
 
     #: Name of the data set, for its cache and progress bar.
     name: str
@@ -105,56 +176,128 @@ class Framing:
     time_steps: int
     size: tuple[int, int]
     bins: Bins
+    binary: bool
+    scale: Scale | None
+    #: Leave out events outside the sensor, and say how many, instead of refusing the recording.
+    drop_outside: bool
     cache_dir: PathLike | None
     verbose: bool
 
     def __post_init__(self) -> None:
         check_framing(self.time_steps, self.size, self.bins, self.sensor)
+        check_scale(self.scale, self.binary)
 
     def frames(self, files: Sequence[Path], rows: np.ndarray, *, whole: bool) -> np.ndarray:
         """
         :param files: All recordings.
         :param rows: Which of them.
         :param whole: Put the frames of all in the cache, not only those of `rows`.
-        :return: Their frames `(N, T, 2, H, W)`, uint16.
+        :return: Their frames `(N, T, 2, H, W)`, uint16 or float32.
         :raises ValueError: If a file is not a whole recording of this sensor.
         """
         settings = {
             "name": self.name,
-            "version": 1,
+            "version": 2,
             "sensor": list(self.sensor),
             "time_steps": int(self.time_steps),
             "size": [int(length) for length in self.size],
             "bins": self.bins,
+            "drop_outside": bool(self.drop_outside),
         }
-        return cached(
+        dropped: dict[str, Any] = {}  # of each file that had any: events outside the sensor, and events in all
+        frames = cached(
             files,
             rows,
-            self._frames_of,
+            partial(self._frames_of, dropped=dropped),
             settings=settings,
             whole=whole,
             cache_dir=self.cache_dir,
             verbose=self.verbose,
+            notes=dropped,
+        )
+        wanted = [os.path.abspath(files[row]) for row in rows]
+        self._report({file: dropped[file] for file in wanted if file in dropped}, len(wanted))
+        return frames
+
+    def dataset(self, train: Split, test: Split) -> Dataset:
+        """
+        :param train: Frames `(N, T, 2, H, W)` and one-hot labels.
+        :param test: The same of the test set.
+        :return: The data set in ART's form, as :func:`framed_dataset` makes it.
+        """
+        return framed_dataset(train, test, binary=self.binary, scale=self.scale)
+
+    def _frames_of(self, file: Path, dropped: dict[str, Any]) -> np.ndarray:
+        advice = ""
+        try:
+            events = self.read(file)
+            inside = _on_sensor(events, self.sensor)
+            if not inside.all():
+                if self.drop_outside:
+                    dropped[os.path.abspath(file)] = [int((~inside).sum()), len(events)]
+                    events = events[inside]
+                else:
+                    advice = "; drop_outside=True (art-snn train --drop-outside) leaves such events out"
+            return event_frames(events, sensor=self.sensor, time_steps=self.time_steps, size=self.size, bins=self.bins)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}{advice}") from error
+
+    def _report(self, dropped: dict[str, Any], number: int) -> None:
+        if not dropped:
+            return
+        worst = sorted(dropped, key=lambda file: -dropped[file][0])
+        named = ", ".join(f"{file} ({dropped[file][0]} of {dropped[file][1]})" for file in worst[:NAMED])
+        logger.warning(
+            "%s: %d events outside the sensor's %d x %d pixels left out, in %d of %d recordings: %s%s",
+            self.name,
+            sum(outside for outside, _ in dropped.values()),
+            *self.sensor,
+            len(dropped),
+            number,
+            named,
+            f" and {len(worst) - NAMED} more" if len(worst) > NAMED else "",
         )
 
-    def _frames_of(self, file: Path) -> np.ndarray:
-        try:
-            return event_frames(
-                self.read(file), sensor=self.sensor, time_steps=self.time_steps, size=self.size, bins=self.bins
-            )
-        except ValueError as error:
-            raise ValueError(f"{file}: {error}") from error
+
+def _on_sensor(events: np.ndarray, sensor: tuple[int, int]) -> np.ndarray:
+    """Which events have a pixel of the sensor. A polarity is none or all of them wrong, and stays an error."""
+    x, y = events["x"], events["y"]
+    return (x >= 0) & (x < sensor[1]) & (y >= 0) & (y < sensor[0])
 
 
-def framed_dataset(train: Split, test: Split, *, binary: bool) -> Dataset:
+def framed_dataset(train: Split, test: Split, *, binary: bool, scale: Scale | None) -> Dataset:
     """
-    :param train: Counts `(N, T, 2, H, W)` and one-hot labels.
+    :param train: Frames `(N, T, 2, H, W)` and one-hot labels.
     :param test: The same of the test set.
-    :param binary: Replace counts by 0 and 1.
-    :return: The data set in ART's form, float32, with the largest count in it as its maximum.
+    :param binary: Replace what is above 0 by 1.
+    :param scale: Divide all frames by this number, `"max"` being the largest value in either set.
+    :return: The data set in ART's form, float32, with the largest value in it as its maximum; 1.0 if binary or scaled.
+    :raises ValueError: If a frame has a value above the scale.
     """
-    largest = 1.0 if binary else float(max(train[0].max(), test[0].max()))
-    (x_train, y_train), (x_test, y_test) = (
-        ((counts > 0 if binary else counts).astype(np.float32), labels) for counts, labels in (train, test)
-    )
-    return (x_train, y_train), (x_test, y_test), 0.0, largest
+    check_scale(scale, binary)
+    x_train, x_test = ((x > 0 if binary else x).astype(np.float32) for x, _ in (train, test))
+    largest = 1.0 if binary else float(max(x_train.max(), x_test.max()))
+    if scale is not None:
+        divide(x_train, x_test, largest, scale)
+        largest = 1.0
+    return (x_train, train[1]), (x_test, test[1]), 0.0, largest
+
+
+def divide(x_train: np.ndarray, x_test: np.ndarray, largest: float, scale: Scale) -> float:
+    """
+    Divide all frames by one number, in place, so that they lie in [0, 1].
+
+    :param x_train: Frames, float32.
+    :param x_test: The same of the test set.
+    :param largest: The largest value in either.
+    :param scale: The number; `"max"` is `largest`.
+    :return: The number.
+    :raises ValueError: If it is below the largest value.
+    """
+    number = largest if scale == "max" else float(np.float32(scale))
+    if largest > number:
+        raise ValueError(f"scale must be at least the largest value of a frame, {largest:g}, got {number:g}")
+    for x in (x_train, x_test):
+        x /= number
+    logger.info("frames divided by %.9g", number)
+    return number

@@ -246,7 +246,7 @@ def _decoded(
         def read(file: Path) -> np.ndarray:
             return _read_image(file, size)
 
-    settings = {"name": "images", "version": 1, "size": size}
+    settings = {"name": "images", "version": 2, "size": size}
     return cached(files, rows, read, settings=settings, whole=whole, cache_dir=cache_dir, verbose=verbose)
 
 
@@ -256,9 +256,13 @@ def _read_image(file: Path, size: tuple[int, int] | None) -> np.ndarray:
     from torchvision.datasets.folder import pil_loader
 
     try:
+        with Image.open(file) as source:
+            mode = source.mode
         image = pil_loader(str(file))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all that Pillow raises
         raise ValueError(f"{file}: not a readable image ({error})") from error
+    if mode.startswith(("I", "F")):  # Pillow cuts off at 255: nearly all of such an image would be white
+        raise ValueError(f"{file}: holds pixels of more than 8 bits (mode {mode}); save it with 8 bits a channel")
     if size is not None and image.size != size[::-1]:
         image = image.resize(size[::-1], Image.Resampling.BILINEAR)
     return np.asarray(image).transpose(2, 0, 1)

@@ -15,7 +15,7 @@ import numpy as np
 
 from art_snn.datasets._common import Dataset, choose, one_hot, split
 from art_snn.datasets.digits import CLASSES, load_images
-from art_snn.datasets.frames import Bins, check_framing, event_frames, framed_dataset
+from art_snn.datasets.frames import Bins, Scale, check_framing, check_scale, event_frames, framed_dataset
 
 #: An event as in `tonic.io.events_struct`; t in microseconds.
 EVENT = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", bool)])
@@ -34,6 +34,7 @@ def event_digits(
     size: tuple[int, int] = (SENSOR, SENSOR),
     bins: Bins = "count",
     binary: bool = False,
+    scale: Scale | None = None,
     test_size: float = 0.2,
     limit: int | None = None,
     seed: int = 0,
@@ -43,21 +44,25 @@ def event_digits(
     The digits of `digits`, split alike, as seen by a simulated event camera in three saccades; nothing to download.
 
     :param time_steps: Number of frames T of a recording.
-    :param size: Height and width of the frames, at most 34 x 34.
+    :param size: Height and width of the frames, at most 36 x 36. Lengths close to the sensor's crop or pad, smaller
+                 ones share events out by area: see :mod:`art_snn.datasets.frames`.
     :param bins: `"count"` for frames of equal numbers of events, `"time"` for frames of equal duration.
-    :param binary: Frames of 0 and 1 (was there an event?) instead of counts.
+    :param binary: Frames of 0 and 1 (did any part of an event fall on the pixel?) instead of counts.
+    :param scale: Divide all frames by this number, which no value may exceed, so that they lie in [0, 1]; `"max"` is
+                  the largest value in either x, which depends on what is loaded, so on the limit. None leaves counts.
     :param test_size: Share of the test set, in (0, 1).
     :param limit: At most so many training samples and so many test samples, class-balanced; None is all.
     :param seed: Seed of the split and of the draw under a limit.
     :param threshold: The sensor's contrast threshold C, in (0, 1]; the number of events goes as 1 / C. The default
                       gives about as many as a recording of N-MNIST has.
     :return: `(x_train, y_train), (x_test, y_test), 0.0, max`; x is `(N, T, 2, H, W)`, float32, the events of a frame,
-             polarity (off, on) and pixel; y is one-hot, `(N, 10)`; max is the largest count in either x, or 1.0 if
-             binary.
+             polarity (off, on) and pixel; y is one-hot, `(N, 10)`; max is the largest value in either x, or 1.0 if
+             binary or scaled.
     :raises ValueError: If an argument is out of range.
     """
     sensor = (SENSOR, SENSOR)
     check_framing(time_steps, size, bins, sensor)
+    check_scale(scale, binary)
     images, labels = load_images()
     parts = []
     for part in split(labels, test_size, seed, "event_digits"):
@@ -65,7 +70,7 @@ def event_digits(
         recordings = simulate(images[rows, 0], threshold=threshold)
         frames = [event_frames(e, sensor=sensor, time_steps=time_steps, size=size, bins=bins) for e in recordings]
         parts.append((np.stack(frames), one_hot(labels[rows], CLASSES)))
-    return framed_dataset(*parts, binary=binary)
+    return framed_dataset(*parts, binary=binary, scale=scale)
 
 
 def simulate(images: np.ndarray, *, threshold: float = 0.5) -> list[np.ndarray]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any, TypeVar
 
+import numpy as np
 from torch import Tensor, nn
 
 from art_snn.encoders import Encoder, EventFrames
@@ -14,7 +16,8 @@ from art_snn.network import SpikingNetwork
 from art_snn.neurons import LIF
 from art_snn.normalise import Normalise
 
-#: Mean and standard deviation of CIFAR-10's training images, on [0, 1], by channel.
+#: Mean and standard deviation of CIFAR-10's training images, on [0, 1], by channel: what networks of three channels
+#: were normalised by in files that give none.
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
@@ -69,21 +72,34 @@ def neurons(spiking: bool, decay: float, threshold: float, reset: str) -> Callab
     return (lambda: LIF(decay, threshold, reset)) if spiking else nn.ReLU
 
 
-def normalisation(channels: int, mean: Sequence[float] | None, std: Sequence[float] | None) -> list[nn.Module]:
+def normalisation(channels: int, mean: Sequence[float] | float, std: Sequence[float] | float) -> list[nn.Module]:
     """
     :param channels: Channels C of the input.
-    :param mean: One number a channel; CIFAR-10's for three channels, otherwise 0, when not given.
-    :param std: One number a channel, > 0; CIFAR-10's for three channels, otherwise 1, when not given.
-    :return: A normalising layer, or nothing where it would do nothing.
+    :param mean: One number a channel, or one for all.
+    :param std: One number a channel, or one for all; above 0.
+    :return: A normalising layer, or nothing for the plain numbers 0 and 1.
     :raises ValueError: If they do not fit.
     """
-    if mean is None and std is None and channels != 3:
+    if isinstance(mean, Real) and mean == 0 and isinstance(std, Real) and std == 1:
         return []
-    mean = (CIFAR_MEAN if channels == 3 else (0.0,) * channels) if mean is None else tuple(mean)
-    std = (CIFAR_STD if channels == 3 else (1.0,) * channels) if std is None else tuple(std)
-    if len(mean) != channels or len(std) != channels or min(std) <= 0:
-        raise ValueError(f"mean and std must have {channels} numbers, std above 0, got {mean!r} and {std!r}.")
-    return [Normalise(mean, std)]
+    try:
+        means, stds = (np.asarray(given, dtype=np.float32) for given in (mean, std))
+    except (TypeError, ValueError):
+        means = stds = np.array([np.nan])
+    fits = all(given.shape in ((), (channels,)) for given in (means, stds))
+    if not fits or not np.isfinite(means).all() or not (np.isfinite(stds).all() and (stds > 0).all()):
+        raise ValueError(f"mean and std must have {channels} numbers, or one, std above 0, got {mean!r} and {std!r}.")
+    return [Normalise(*(np.broadcast_to(given, channels).tolist() for given in (means, stds)))]
+
+
+def normalised_before(arguments: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param arguments: A builder's, from a file; where it is an early one, `mean` or `std` may be None.
+    :return: They, with what that meant then.
+    """
+    colour = arguments["input_shape"][0] == 3
+    meant = {"mean": CIFAR_MEAN if colour else 0.0, "std": CIFAR_STD if colour else 1.0}
+    return {name: meant[name] if name in meant and value is None else value for name, value in arguments.items()}
 
 
 def check(input_shape: tuple[int, ...], divisor: int, nb_classes: int, width: float) -> None:

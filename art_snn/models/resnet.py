@@ -51,8 +51,8 @@ def resnet17(
     threshold: float = 1.0,
     reset: str = "hard",
     width: float = 1.0,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: Sequence[float] | float = 0.0,
+    std: Sequence[float] | float = 1.0,
     encoder: Encoder | None = None,
     spiking: bool = True,
 ) -> Any:
@@ -65,8 +65,9 @@ def resnet17(
     :param threshold: Firing threshold θ of every spiking layer.
     :param reset: `"hard"` or `"soft"`.
     :param width: Factor on the channels and hidden units.
-    :param mean: Mean of the input by channel; for three channels CIFAR-10's, otherwise 0, when not given.
-    :param std: Standard deviation of the input by channel; for three channels CIFAR-10's, otherwise 1, when not given.
+    :param mean: Mean of the input by channel, or one number for all, which the first layer takes off;
+        :func:`art_snn.models.channel_statistics` gives mean and deviation of any data.
+    :param std: Standard deviation of the input by channel, or one number for all, by which it then divides.
     :param encoder: How an input becomes frames; direct encoding when not given.
     :param spiking: If False, the same shape with rectifiers, a `torch.nn.Module` for ART's `PyTorchClassifier`.
     :return: The network, a :class:`~art_snn.SpikingNetwork`, with fresh weights from torch's global random state.

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 
 from art_snn._version import __version__
 from art_snn.encoders import DirectEncoder, Encoder, EventFrames, PoissonEncoder
-from art_snn.files import replacing
+from art_snn.files import json_text, replacing
+from art_snn.models._common import normalised_before
 from art_snn.models.conversion import with_spikes
 from art_snn.models.resnet import resnet17
 from art_snn.models.small import small_cnn
@@ -33,6 +34,10 @@ BUILDERS: dict[str, Callable[..., Any]] = {
 }
 
 
+#: Version of the JSON file's form: what one of a higher version means is not known here. Files without one are older.
+SCHEMA = 1
+
+
 class DamagedNetwork(ValueError):
     """A network on disk that cannot be used; the message names the file."""
 
@@ -42,7 +47,8 @@ def save_network(network: nn.Module, path: str | Path, *, training: dict[str, An
 
     :param network: A network made by this package: `models.vgg11(...)` and the like, spiking or not, or a conversion.
     :param path: Where to, without a suffix; the folder is made.
-    :param training: Anything worth keeping beside it that JSON can hold: settings, accuracy, seeds.
+    :param training: Anything worth keeping beside it that JSON can hold: settings, accuracy, seeds; a number that is
+        not finite becomes null.
     :return: The path of the JSON file.
     :raises ValueError: If the network's architecture is not one of this package's, or the network was changed after it
         was built, so that its architecture would not give it back.
@@ -58,17 +64,19 @@ def save_network(network: nn.Module, path: str | Path, *, training: dict[str, An
     _check_unchanged(network, architecture)
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = save({name: value.contiguous().cpu() for name, value in network.state_dict().items()})
-    description = {
-        "architecture": _written(architecture),
-        "training": training or {},
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        "versions": {"art_snn": __version__, "torch": torch.__version__},
-    }
-    text = json.dumps(description, indent=2)
+    text = json_text(
+        {
+            "schema": SCHEMA,
+            "architecture": _written(architecture),
+            "training": training or {},
+            "weights_sha256": hashlib.sha256(weights).hexdigest(),
+            "versions": {"art_snn": __version__, "torch": torch.__version__},
+        }
+    )
     with replacing(_file(path, ".safetensors")) as temporary:
         temporary.write_bytes(weights)
     with replacing(_file(path, ".json")) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     return _file(path, ".json")
 
 
@@ -82,27 +90,43 @@ def load_network(path: str | Path) -> Any:
     """
     path = _stem(path)
     description = describe(path)
-    file = _file(path, ".safetensors")
+    file = _there(_file(path, ".safetensors"))
     weights = file.read_bytes()
     if hashlib.sha256(weights).hexdigest() != description.get("weights_sha256"):
         raise DamagedNetwork(f"{file} is damaged, or does not belong to {_file(path, '.json').name}.")
-    with torch.random.fork_rng(devices=[]):
-        network = _built(description, _file(path, ".json"))
+    network = _built(description, _file(path, ".json"))
     try:
-        network.load_state_dict(load(weights))
-    except (SafetensorError, RuntimeError) as error:
-        raise DamagedNetwork(f"{file} does not fit the network of {_file(path, '.json').name}: {error}") from None
+        tensors = load(weights)
+    except SafetensorError as error:
+        raise DamagedNetwork(f"{file} is no safetensors file: {error}.") from None
+    unfit = _unlike(network.state_dict(), tensors)
+    if unfit:
+        raise DamagedNetwork(f"{file} does not fit the network of {_file(path, '.json').name}: {unfit}.")
+    # The network has no memory yet, and takes a copy of the file's numbers for its own.
+    network.load_state_dict({name: value.clone() for name, value in tensors.items()}, assign=True)
     return network.eval()
+
+
+def _unlike(expected: dict[str, Tensor], found: dict[str, Tensor]) -> str:
+    """In what names, shapes and types differ, in words; empty if in nothing."""
+
+    def kind(tensors: dict[str, Tensor], name: str) -> str:
+        tensor = tensors.get(name)
+        return "missing" if tensor is None else f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+
+    unlike = [name for name in sorted(expected | found) if kind(expected, name) != kind(found, name)]
+    first = "".join(f"{name} is {kind(found, name)}, expected {kind(expected, name)}" for name in unlike[:1])
+    return first + (f", and {len(unlike) - 1} more differ" if len(unlike) > 1 else "")
 
 
 def describe(path: str | Path) -> dict[str, Any]:
     """
     :param path: As given to :func:`save_network`; a suffix `.json` or `.safetensors` is taken off.
-    :return: What the JSON file says: `architecture`, `training`, `weights_sha256`, `versions`.
+    :return: What the JSON file says: `schema`, `architecture`, `training`, `weights_sha256`, `versions`.
     :raises FileNotFoundError: If it is missing.
-    :raises DamagedNetwork: If it is no such file.
+    :raises DamagedNetwork: If it is no such file, or of a later version of this package.
     """
-    file = _file(_stem(path), ".json")
+    file = _there(_file(_stem(path), ".json"))
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -110,6 +134,9 @@ def describe(path: str | Path) -> dict[str, Any]:
     for name in ("architecture", "training"):
         if not isinstance(description, dict) or not isinstance(description.get(name), dict):
             raise DamagedNetwork(f"{file} does not describe a network: it has no object {name!r}.")
+    schema = description.get("schema", 0)
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise DamagedNetwork(f"{file} is of schema {schema!r}, this version of art-snn knows those up to {SCHEMA}.")
     return description
 
 
@@ -122,7 +149,16 @@ def _file(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
+def _there(file: Path) -> Path:
+    if file.is_file():
+        return file
+    folder = file.with_suffix("")
+    inside = f"; {folder} is a folder: name the network in it, {folder / 'network.json'}" if folder.is_dir() else ""
+    raise FileNotFoundError(f"there is no file {file}{inside}.")
+
+
 def _built(description: dict[str, Any], file: Path) -> Any:
+    """The network with its shapes, on torch's device `meta`: without weights and their memory."""
     architecture = description["architecture"]
     name = architecture.get("name")
     if not isinstance(name, str) or name not in BUILDERS:
@@ -131,7 +167,8 @@ def _built(description: dict[str, Any], file: Path) -> Any:
         arguments = dict(architecture["arguments"])
         encoder = _encoder(arguments.pop("encoder", None))
         arguments["input_shape"] = tuple(arguments["input_shape"])
-        network = BUILDERS[name](**arguments, encoder=encoder)
+        with torch.device("meta"):
+            network = BUILDERS[name](**normalised_before(arguments), encoder=encoder)
         converted = architecture.get("converted")
         if converted:
             return with_spikes(network, converted["thresholds"], converted["time_steps"], encoder)
@@ -145,11 +182,10 @@ def _check_unchanged(network: nn.Module, architecture: dict[str, Any]) -> None:
     :raises ValueError: If what is written would give another network back.
     """
     try:
-        written = json.loads(json.dumps(_written(architecture)))
-    except (KeyError, TypeError) as error:
+        written = json.loads(json.dumps(_written(architecture), allow_nan=False))
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"network has an argument that JSON cannot hold: {error}.") from None
-    with torch.random.fork_rng(devices=[]):
-        twin = _built({"architecture": written}, Path("the network"))
+    twin = _built({"architecture": written}, Path("the network"))
     for what, of in (
         ("layers", lambda n: re.sub(r"\b_?(Sync)?BatchNorm(\dd)?\b", "BatchNorm", repr(getattr(n, "body", n)))),
         ("time_steps", lambda n: getattr(n, "time_steps", None)),

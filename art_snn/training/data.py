@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from art_snn import datasets
+from art_snn import datasets, identity
+from art_snn.datasets.frames import divide
 from art_snn.training.settings import EMBEDDED, EVENTS, TrainSettings
 
 #: Pixels of padding before a random crop, and whether a mirrored sample is of the same class.
@@ -26,6 +27,10 @@ AUGMENT = {
 }
 
 
+class MissingData(FileNotFoundError):
+    """A data set that is not where `root` says."""
+
+
 @dataclass(frozen=True)
 class Data:
     """A data set in parts, inputs `(N, *input_shape)` and integer labels `(N,)`.
@@ -35,6 +40,8 @@ class Data:
     :param test: Test samples.
     :param nb_classes: Number of classes K.
     :param clip_values: Smallest and largest value of an input.
+    :param scale: What event frames were divided by, if they were.
+    :param identity: Digests of the data set's arrays, and of the indices of the three parts in them.
     """
 
     learned: tuple[np.ndarray, np.ndarray]
@@ -42,6 +49,8 @@ class Data:
     test: tuple[np.ndarray, np.ndarray]
     nb_classes: int
     clip_values: tuple[float, float]
+    scale: float | None = None
+    identity: dict[str, str] = field(default_factory=dict)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -55,7 +64,7 @@ def load(settings: TrainSettings, *, verbose: bool = False, download: bool = Fal
     :param verbose: Whether decoding shows its progress.
     :param download: Whether to download the data set if it is not there.
     :return: The data.
-    :raises FileNotFoundError: If the data set is not there.
+    :raises MissingData: If the data set is not there.
     :raises OSError: If it cannot be downloaded.
     :raises ValueError: If its files are not what they should be, there is too little to hold out, or nothing that could
         be downloaded.
@@ -72,11 +81,19 @@ def load(settings: TrainSettings, *, verbose: bool = False, download: bool = Fal
         options["size"] = size
     if settings.data in (*EVENTS, "image-folder") and settings.data not in EMBEDDED:
         options["verbose"] = verbose
+    if settings.drop_outside:
+        options["drop_outside"] = True
     if download:
         options["download"] = True
     loader = getattr(datasets, settings.data.replace("-", "_"))
     arguments = [] if settings.data in EMBEDDED else [settings.root]
-    (x, y), (x_test, y_test), low, high = loader(*arguments, **options)
+    try:
+        (x, y), (x_test, y_test), low, high = loader(*arguments, **options)
+    except FileNotFoundError as error:
+        raise MissingData(f"root {settings.root} does not hold {settings.data}: {error}") from None
+    scale = None
+    if settings.scale is not None:  # as the loaders do, which do not say by what
+        scale, high = divide(x, x_test, high, settings.scale), 1.0
     labels = y.argmax(1)
     try:
         learned, held_out = train_test_split(
@@ -95,6 +112,14 @@ def load(settings: TrainSettings, *, verbose: bool = False, download: bool = Fal
         (x_test[order], y_test.argmax(1)[order]),
         y.shape[1],
         (float(low), float(high)),
+        scale,
+        {
+            "training_arrays": identity.of_arrays(x, y),
+            "test_arrays": identity.of_arrays(x_test, y_test),
+            "learned": identity.of_arrays(learned),
+            "held_out": identity.of_arrays(held_out),
+            "test": identity.of_arrays(order),
+        },
     )
 
 
@@ -112,6 +137,7 @@ def batches(
     :return: Inputs `(N, *input_shape)` and labels `(N,)`; samples that fill no whole batch are left to other epochs.
     """
     x, y = data.learned
+    # The CPU's generator takes 32 bits: a sum gives each of a run's epochs others of them, a hash could meet twice.
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
     order = torch.randperm(len(x), generator=generator)
     padding, flips = AUGMENT[settings.data] if settings.augment else (0, False)

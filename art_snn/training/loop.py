@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,12 @@ from art_snn import models
 from art_snn.chains import HART, STBP, get_chain
 from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.encoders import Encoder, EventFrames, PoissonEncoder
+from art_snn.files import held, sweep
+from art_snn.identity import versions
 from art_snn.models._common import scaled
 from art_snn.network import SpikingNetwork
 from art_snn.neurons import SpikingLayer
+from art_snn.normalise import channel_statistics
 from art_snn.training import checkpoint, memory
 from art_snn.training.checkpoint import State
 from art_snn.training.data import Data, batches, load
@@ -36,6 +40,9 @@ from art_snn.training.settings import EVENTS, TrainSettings
 #: Seconds between checkpoints inside an epoch.
 CHECKPOINT_EVERY = 300.0
 EVALUATION_BATCH = 100
+CHECKPOINT = "checkpoint.safetensors"
+#: What a run writes to its folder.
+FILES = (CHECKPOINT, "network.safetensors", "network.json")
 #: Draws of Poisson noise set aside for a step: more than any attack takes.
 DRAWS = 1 << 20
 
@@ -104,34 +111,30 @@ def train(
     :return: The trained network; if the folder holds it already, as it was.
     :raises FileNotFoundError: If the data set is not there.
     :raises OSError: If it cannot be downloaded.
+    :raises FolderInUse: If another run writes to the folder.
     :raises ValueError: If settings and data do not go together, a batch does not fit into memory, or the folder holds a
-        run with other settings.
+        run with other settings, other data or, if it is not finished, other versions.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    done = _done(settings, folder)
-    if done is not None:
-        return done
-    with processes(settings.device) as own:
-        return _Run(settings, folder, own, tensorboard, download).to_the_end(started, stepped, finished)
+    with processes(settings.device) as own, held(folder) if own.leads else nullcontext():
+        if own.leads:
+            sweep(folder, FILES)
+        _done(settings, folder)  # other settings are said before the data is read
+        _check_processes(settings, own)
+        with own.in_turn():  # what one downloads and decodes, the others on its machine find
+            data = load(settings, verbose=own.leads, download=download and own.leads_machine)
+        if not own.agree(data.identity):
+            raise ValueError(f"root must hold the same data for all processes, that at {settings.root} differs.")
+        done = _done(settings, folder, data)
+        return done or _Run(settings, folder, own, data, tensorboard).to_the_end(started, stepped, finished)
 
 
 class _Run:
-    def __init__(
-        self, settings: TrainSettings, folder: Path, own: Processes, tensorboard: bool, download: bool
-    ) -> None:
-        if settings.batch_size % own.number or settings.batch_size // own.number < 2:
-            raise ValueError(
-                f"batch_size must be a multiple of the number of processes, {own.number}, with at least two samples "
-                f"for each, got {settings.batch_size}."
-            )
-        if own.number > 1 and settings.training_chain != "stbp":
-            raise ValueError("training_chain must be 'stbp' in several processes: they share batch norm's statistics.")
-        self.settings, self.folder, self.own = settings, folder, own
-        self.plain = plain_settings(settings)
-        self.path = folder / "checkpoint.safetensors"
-        with own.in_turn():  # what one downloads and decodes, the others on its machine find
-            self.data = load(settings, verbose=own.leads, download=download and own.leads_machine)
+    def __init__(self, settings: TrainSettings, folder: Path, own: Processes, data: Data, tensorboard: bool) -> None:
+        self.settings, self.folder, self.own, self.data = settings, folder, own, data
+        self.recipe = {"settings": plain_settings(settings), "data": data.identity, "versions": versions()}
+        self.path = folder / CHECKPOINT
         self.network = fresh_network(settings, self.data, own.rank)
         self.classifier = classifier_for(self.network, self.data, settings.device)
         self.device = self.classifier.device
@@ -140,7 +143,7 @@ class _Run:
         self.optimizer = torch.optim.SGD(
             self.network.parameters(), settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay
         )
-        self.state = checkpoint.read(self.path, self.plain, self.network, self.optimizer)
+        self.state = checkpoint.read(self.path, self.recipe, self.network, self.optimizer)
         self.attack = attack_for(settings, self.classifier)
         self.parallel = self._parallel()
         self._check_memory()
@@ -230,8 +233,8 @@ class _Run:
         if self.own.leads:
             self._noise_of(self.settings.epochs, 0)
             x, y = (part[: len(self.data.held_out[0])] for part in self.data.test)
-            training = {
-                "settings": self.plain,
+            training = self.recipe | {
+                "scale": self.data.scale,
                 "history": self.state.history,
                 "accuracy": accuracy(self.classifier, *self.data.test),
                 "robust": robust_accuracy(self.attack, self.classifier, x, y),
@@ -239,13 +242,12 @@ class _Run:
                 "bytes_per_sample": self.bytes_per_sample,
             }
             models.save_network(self.network.eval(), self.folder / "network", training=training)
-            for left in (self.path, *self.folder.glob(".*.part*")):  # a killed run leaves what it was writing
-                left.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
             if self.writer is not None:
                 self.writer.close()
         if self.own.number > 1:
             torch.distributed.barrier()
-        done = _done(self.settings, self.folder)
+        done = _done(self.settings, self.folder, self.data)
         assert done is not None
         return done
 
@@ -256,7 +258,7 @@ class _Run:
             encoder.draws = (epoch * (steps + 1) + step) * DRAWS
 
     def _write(self) -> None:
-        checkpoint.write(self.path, self.plain, self.state, self.network, self.optimizer)
+        checkpoint.write(self.path, self.recipe, self.state, self.network, self.optimizer)
 
     def _parallel(self) -> nn.Module:
         if self.own.number == 1:
@@ -290,6 +292,16 @@ class _Run:
         return SummaryWriter(str(self.folder / "tensorboard"))
 
 
+def _check_processes(settings: TrainSettings, own: Processes) -> None:
+    if settings.batch_size % own.number or settings.batch_size // own.number < 2:
+        raise ValueError(
+            f"batch_size must be a multiple of the number of processes, {own.number}, with at least two samples "
+            f"for each, got {settings.batch_size}."
+        )
+    if own.number > 1 and settings.training_chain != "stbp":
+        raise ValueError("training_chain must be 'stbp' in several processes: they share batch norm's statistics.")
+
+
 def plain_settings(settings: TrainSettings) -> dict[str, Any]:
     """
     :param settings: What is trained.
@@ -320,7 +332,7 @@ def fresh_network(settings: TrainSettings, data: Data, rank: int = 0) -> Any:
     if settings.data in EVENTS:
         encoder = EventFrames()
     elif settings.encoder == "poisson":
-        encoder = PoissonEncoder(seed=settings.seed + 1_000_003 * rank)
+        encoder = PoissonEncoder(seed=noise_seed(settings.seed, rank))
     arguments: dict[str, Any] = {
         "time_steps": settings.time_steps,
         "decay": settings.decay,
@@ -330,18 +342,23 @@ def fresh_network(settings: TrainSettings, data: Data, rank: int = 0) -> Any:
         "spiking": settings.spiking,
         "width": scaled(16, settings.width) if settings.network == "small_cnn" else settings.width,
     }
-    if settings.data in EVENTS and settings.network != "small_cnn":
-        # Counts are normalised like pixels; their mean and deviation are those of the training samples.
-        frames = data.learned[0][:1000].astype(np.float64)
-        axes = tuple(axis for axis in range(frames.ndim) if axis != 2)
-        arguments["mean"] = [float(value) for value in frames.mean(axes)]
-        arguments["std"] = [float(value) or 1.0 for value in frames.std(axes)]
+    if settings.network != "small_cnn":  # whose first convolution has batch norm behind it, and no bias
+        arguments["mean"], arguments["std"] = channel_statistics(data.learned[0])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = getattr(models, settings.network)(data.input_shape[-3:], data.nb_classes, **arguments)
     if isinstance(network, SpikingNetwork):
         network.training_chain = get_chain(settings.training_chain)
     return network
+
+
+def noise_seed(seed: int, rank: int) -> int:
+    """
+    :param seed: The run's seed, that of the first process's noise and of the network on disk.
+    :param rank: Index of the process.
+    :return: The seed of its noise, which no other process has, whatever the run's seed.
+    """
+    return seed if rank == 0 else int(np.random.SeedSequence([seed, rank]).generate_state(1, np.uint64)[0])
 
 
 def classifier_for(network: nn.Module, data: Data, device: str) -> PyTorchClassifier:
@@ -391,8 +408,12 @@ def accuracy(classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> flo
     :param x: Inputs `(N, *input_shape)`.
     :param y: Labels `(N,)`.
     :return: Share of correct predictions.
+    :raises ValueError: If a logit is not finite, so that nothing is predicted.
     """
-    return float((classifier.predict(x, batch_size=EVALUATION_BATCH).argmax(1) == y).mean())
+    logits = classifier.predict(x, batch_size=EVALUATION_BATCH)
+    if not np.isfinite(logits).all():
+        raise ValueError("the network's logits are not finite: learning_rate may be too high.")
+    return float((logits.argmax(1) == y).mean())
 
 
 def robust_accuracy(attack: Any, classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> float:
@@ -429,21 +450,19 @@ def firing_rates(classifier: PyTorchClassifier, x: np.ndarray) -> dict[str, floa
     return {name: float(np.mean(values)) for name, values in rates.items()}
 
 
-def _done(settings: TrainSettings, folder: Path) -> TrainResult | None:
-    """The network that a finished run left in the folder."""
-    if not all((folder / f"network.{kind}").exists() for kind in ("json", "safetensors")):
+def _done(settings: TrainSettings, folder: Path, data: Data | None = None) -> TrainResult | None:
+    """The network that a finished run left in the folder, trained as is asked now; on this data, once it is read."""
+    path = folder / "network.json"
+    if not all(path.with_suffix(suffix).exists() for suffix in (".json", ".safetensors")):
         return None
-    training = models.describe(folder / "network")["training"]
-    differing = checkpoint.differences(training.get("settings", {}), plain_settings(settings))
-    if differing:
-        raise ValueError(
-            f"{folder / 'network.json'} was trained with other settings ({differing}): give another folder."
-        )
+    training = models.describe(path)["training"]
+    now = {"settings": plain_settings(settings)} | ({} if data is None else {"data": data.identity})
+    checkpoint.check_same(path, training, now)
     try:
         history = [Epoch(**entry) for entry in training["history"]]
         figures = (training["accuracy"], training["robust"], training["firing_rates"])
     except (KeyError, TypeError) as error:
         raise models.DamagedNetwork(
-            f"{folder / 'network.json'} does not say how it was trained ({error!r}); give another folder."
+            f"{path} does not say how it was trained ({error!r}); give another folder."
         ) from None
-    return TrainResult(folder / "network.json", history, *figures)
+    return TrainResult(path, history, *figures)

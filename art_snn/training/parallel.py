@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -30,6 +30,17 @@ class Processes(NamedTuple):
     def leads_machine(self) -> bool:
         """Whether it is the first on its machine."""
         return self.local_rank == 0
+
+    def agree(self, value: Any) -> bool:
+        """
+        :param value: A plain value.
+        :return: Whether it is the same in all processes.
+        """
+        if self.number == 1:
+            return True
+        values: list[Any] = [None] * self.number
+        dist.all_gather_object(values, value)
+        return all(other == value for other in values)
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:

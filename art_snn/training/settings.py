@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from art_snn.chains import CHAINS
+from art_snn.datasets.frames import Scale, check_scale
 from art_snn.neurons import RESETS
 
 DATA = ("digits", "event-digits", "cifar10", "cifar100", "image-folder", "nmnist", "cifar10dvs", "dvsgesture")
@@ -25,6 +26,9 @@ class TrainSettings:
     :param limit: At most so many training and so many test samples; None is all.
     :param size: Height and width of the frames or images; None is the data set's own, 32 x 32 of N-MNIST and the event
         digits.
+    :param scale: What event frames are divided by, so that they and ε are on [0, 1]: a number, or `"max"`, the largest
+        value in the training and test samples that are loaded, which is kept with the network; None leaves counts.
+    :param drop_outside: Whether events outside the sensor are left out, which is said, instead of refused.
     :param network: One of :data:`NETWORKS`.
     :param width: Factor on the channels (of `small_cnn`: channels of its first convolution, 16 at 1.0).
     :param time_steps: Number of time steps T.
@@ -60,6 +64,8 @@ class TrainSettings:
     root: str | None = None
     limit: int | None = None
     size: tuple[int, int] | None = None
+    scale: Scale | None = None
+    drop_outside: bool = False
     network: str = "small_cnn"
     width: float = 1.0
     time_steps: int = 8
@@ -130,6 +136,7 @@ class TrainSettings:
             raise ValueError(
                 f"momentum must be in [0, 1) and weight_decay >= 0, got {self.momentum!r} and {self.weight_decay!r}."
             )
+        check_scale(self.scale)
         self._check_together()
 
     def _check_together(self) -> None:
@@ -139,6 +146,10 @@ class TrainSettings:
             raise ValueError(f"root must name the folder of {self.data}.")
         if self.size is not None and self.data in ("digits", "cifar10", "cifar100"):
             raise ValueError(f"size belongs to event data and image-folder; {self.data} has its own.")
+        if self.scale is not None and self.data not in EVENTS:
+            raise ValueError(f"scale belongs to event data; the images of {self.data} are on [0, 1] already.")
+        if self.drop_outside and self.data not in set(EVENTS) - set(EMBEDDED):
+            raise ValueError(f"drop_outside belongs to recordings on disk, data is {self.data!r}.")
         if self.data in EVENTS and self.encoder == "poisson":
             raise ValueError("encoder 'poisson' is for images; event frames are spikes already.")
         if self.data not in EVENTS and self.network == "vgg_dvs":

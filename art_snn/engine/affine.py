@@ -12,14 +12,13 @@ does. Operations that would lose that mark (`detach`, `no_grad`) are refused wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 #: Whether a call is affine in what depends on the input: the operation, its arguments, its keyword arguments.
 Rule = Callable[[Any, Sequence[Any], dict[str, Any]], bool]
@@ -32,13 +31,26 @@ class NotAffine(Exception):
     """The body cannot be replayed in one step; the message says why."""
 
 
+class CannotRun(NotAffine):
+    """The body failed at batch size B, this time."""
+
+
+def _leaves(values: Iterable[Any]) -> Iterator[Any]:
+    """What operations take and give, out of its lists; quicker than torch's own, which knows more containers."""
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            yield from _leaves(value)
+        else:
+            yield value
+
+
 def _depends(value: Any) -> bool:
     return isinstance(value, Tensor) and value.requires_grad
 
 
 def _first_only(args: Sequence[Any]) -> bool:
     """Only the first argument depends on the input (the rest are weights and constants)."""
-    return not any(_depends(leaf) for leaf in tree_leaves(list(args[1:])))
+    return not any(map(_depends, _leaves(args[1:])))
 
 
 def _argument(func: Any, args: Sequence[Any], kwargs: dict[str, Any], name: str) -> Any:
@@ -118,19 +130,23 @@ def _sums(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
     return not _depends(_argument(func, args, kwargs, "alpha"))
 
 
+def _divides(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    return _argument(func, args, kwargs, "rounding_mode") is None and _first_only(args)
+
+
 def _scales(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
     return _depends(args[0]) != _depends(args[1])
 
 
 def _affine_layer(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
     """b + x A, with x, and only x, depending on the input."""
-    return not _depends(args[0]) and not any(_depends(leaf) for leaf in tree_leaves(list(args[2:])))
+    return not _depends(args[0]) and not any(map(_depends, _leaves(args[2:])))
 
 
 # fmt: off
 RULES: dict[str, Rule] = {
     **dict.fromkeys(
-        ["convolution", "linear", "mm", "bmm", "div", "div_", "neg", "neg_",
+        ["convolution", "linear", "mm", "bmm", "neg", "neg_",
          "_native_batch_norm_legit_no_training",
          "avg_pool1d", "avg_pool2d", "avg_pool3d",
          "adaptive_avg_pool1d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d",
@@ -144,6 +160,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(BATCH_NORMS, _evaluates),
     **dict.fromkeys(["add", "add_", "sub", "sub_", "rsub"], _sums),
     **dict.fromkeys(["mul", "mul_"], _scales),
+    **dict.fromkeys(["div", "div_"], _divides),
     **dict.fromkeys(
         ["mean", "sum", "squeeze", "select", "index_select", "split", "split_with_sizes", "unbind"],
         _keeps_first_dim("dim"),
@@ -179,14 +196,16 @@ class AffineCheck(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        inputs = [leaf for leaf in _leaves((*args, *kwargs.values())) if isinstance(leaf, Tensor)]
         dependent = [leaf for leaf in inputs if leaf.requires_grad]
         if not dependent:
             if torch.Tag.nondeterministic_seeded in func.tags:
                 raise NotAffine(f"{_name(func)} draws random numbers")
             return func(*args, **kwargs)
         if not torch.is_grad_enabled():
-            raise NotAffine(f"{_name(func)} runs without gradients (no_grad or a custom autograd function)")
+            raise NotAffine(
+                f"{_name(func)} runs without gradients (no_grad, a custom autograd function or a backward hook)"
+            )
         name = _name(func)
         rule = RULES.get(name)
         if rule is None:
@@ -196,7 +215,7 @@ class AffineCheck(TorchDispatchMode):
         if name in BY_SAMPLE and any(self._may_vary(leaf, dependent[0]) for leaf in inputs):
             raise NotAffine(f"{name} uses a constant that may differ between time steps")
         result = func(*args, **kwargs)
-        outputs = [result[0]] if name in BATCH_NORMS else tree_leaves(result)
+        outputs = [result[0]] if name in BATCH_NORMS else list(_leaves((result,)))
         if any(output.dim() == 0 or len(output) != self.batch for output in outputs):
             raise NotAffine(f"{name} changes the batch dimension")
         if not all(output.is_floating_point() for output in outputs):  # these no longer require a gradient
@@ -216,12 +235,25 @@ class ReadCheck(TorchFunctionMode):
     """Raises :class:`NotAffine` where Python reads or changes what depends on the input, past all operations."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in READS and _depends(args[0]):
-            raise NotAffine(f"{func.__name__} goes round the operations of a layer")
+        if args and _depends(args[0]):
+            attribute = getattr(func, "__name__", "") in ("__get__", "__set__", "__delete__")
+            name = func.__self__.__name__ if attribute else getattr(func, "__name__", "")
+            if name in READS or (attribute and (func.__name__ != "__get__" or name not in ATTRIBUTES)):
+                raise NotAffine(f"{name} goes round the operations of a layer")
         return func(*args, **(kwargs or {}))
 
 
-READS = {Tensor.tolist, Tensor.data_ptr, Tensor.untyped_storage, Tensor.register_hook}
+#: Methods of a tensor that run no operation, and reach its numbers or its gradient all the same.
+READS = {
+    *("tolist", "data_ptr", "storage", "untyped_storage", "_typed_storage", "set_", "share_memory_", "__dlpack__"),
+    *("register_hook", "register_post_accumulate_grad_hook", "apply_", "map_", "map2_", "_make_subclass"),
+}
+#: Attributes of a tensor that say nothing of its numbers, or are operations like a method.
+ATTRIBUTES = {
+    *("shape", "dtype", "device", "ndim", "layout", "names", "itemsize", "nbytes", "requires_grad", "is_leaf"),
+    *("is_cuda", "is_cpu", "is_sparse", "is_sparse_csr", "is_quantized", "is_meta", "is_mkldnn", "is_mps", "is_xpu"),
+    *("is_nested", "T", "mT", "H", "mH", "real", "imag"),
+}
 
 
 def _name(func: Any) -> str:

@@ -19,66 +19,56 @@ single step with what lies below, which no pass at batch B can hold.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from art_snn.affine import NotAffine
 from art_snn.chains import BackwardChain
-from art_snn.gradients import (
-    AVERAGES,
-    Compare,
-    Simulate,
-    StepByStep,
-    buffers_kept,
-    comparison_done,
-    comparison_due,
-    left_alone,
-    refusal,
-    remember,
-    replay,
-    spread_check,
-    undo_buffers,
-)
-from art_snn.neurons import SpikingLayer, visiting
-
-if TYPE_CHECKING:
-    from art_snn.network import SpikingNetwork
+from art_snn.engine.affine import NotAffine
+from art_snn.engine.claims import NotItsGain
+from art_snn.engine.collapse import adjoint_check, replay, spread_check
+from art_snn.engine.compare import Compare, due, refusal, remember
+from art_snn.engine.isolate import buffers_kept, left_alone, undo_buffers
+from art_snn.engine.layout import over_time
+from art_snn.engine.problem import Problem
+from art_snn.engine.visit import AVERAGES, Simulate, StepByStep
+from art_snn.neurons import SpikingLayer
 
 Statistics = tuple[Tensor, Tensor]  # of one batch norm over all steps: mean and variance of each channel
 
 
-def logits_for_training(network: SpikingNetwork, frames: Tensor, chain: BackwardChain) -> Tensor:
+def logits_for_training(problem: Problem, frames: Tensor, chain: BackwardChain) -> Tensor:
     """Logits whose gradient in the weights follows a chain: in one pass where it can be, step by step otherwise.
 
-    :param network: The network.
+    :param problem: The problem, as the engine sees it.
     :param frames: Encoded frames `(T, B, ...)`.
     :param chain: The chain, which must follow the simulation.
     :return: Logits `(B, K)`.
     """
-    if not chain.has_gain or network.gradient_route == "step-by-step" or refusal(network):
-        return network.run(frames, StepByStep(frames.shape[0], frames.shape[1], chain))
-    averages = len(AVERAGES) if comparison_due(network, frames) else 1
-    simulate = Simulate(frames.shape[0], frames.shape[1], [chain], averages)
-    recorder, mean, undo = _RecordBatchNorm(), frames.mean(0), undo_buffers(network)
-    with torch.no_grad(), recorder:
-        logits = network.run(frames, simulate)
+    compare = due(problem, frames, [chain])
+    stepwise = StepByStep(frames.shape[0], frames.shape[1], chain, [chain] if compare.layers else ())
+    if not chain.has_gain or problem.gradient_route == "step-by-step" or refusal(problem, [chain], compare):
+        return problem.run(frames, stepwise)
+    averages = len(AVERAGES) if compare.numbers else 1
+    simulate = Simulate(frames.shape[0], frames.shape[1], [chain], averages, compare.layers)
+    recorder, mean, undo = _RecordBatchNorm(), over_time(frames), undo_buffers(problem)
     try:
-        _check(network, mean, simulate, recorder)
+        with torch.no_grad(), recorder:
+            logits = problem.run(frames, simulate)
+        _check(problem, mean, simulate, recorder, compare.numbers)
         visitor, replay_norm = _Replay(simulate.visits), _ReplayBatchNorm(recorder.statistics, constant=False)
-        with buffers_kept(network), replay_norm, visiting(visitor):
-            out = network.body(mean)
-        if visitor.agree(out, logits):
-            comparison_done(network, frames)
-    except NotAffine as reason:
-        if network.gradient_route == "collapsed":
+        with buffers_kept(problem), replay_norm:
+            out = problem.once(mean, visitor)
+        visitor.agree(out, logits)
+    except (NotAffine, NotItsGain) as reason:
+        if problem.gradient_route == "collapsed":
             raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.") from None
-        remember(network, str(reason))
+        remember(problem, reason, compare)
         undo()  # the step is taken again
-        return network.run(frames, StepByStep(frames.shape[0], frames.shape[1], chain))
+        return problem.run(frames, stepwise)
     return out
 
 
@@ -88,7 +78,7 @@ class _Replay(Compare):
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
         gain, rate, *averages = self.kept(layer, x)
         if averages:
-            self.note(x, rate, *averages)
+            self.note(x, *averages)
         return _RateWithGain.apply(x, rate, gain)
 
 
@@ -104,16 +94,20 @@ class _RateWithGain(torch.autograd.Function):
         return grad * gain, None, None
 
 
-def _check(network: SpikingNetwork, mean: Tensor, simulate: Simulate, recorder: _RecordBatchNorm) -> None:
+def _check(problem: Problem, mean: Tensor, simulate: Simulate, recorder: _RecordBatchNorm, numbers: bool) -> None:
     """Watch a replay with the weights out of the graph; batch norm in training mode is affine, given its statistics.
 
     :raises NotAffine: If the body is not.
     """
-    with left_alone(network):
+    visits, leaf = simulate.visits, mean.detach().clone().requires_grad_()
+    with left_alone(problem):
         with _ReplayBatchNorm(recorder.statistics, constant=True):
-            replay(network, mean.clone().requires_grad_(), simulate.visits, 0)
+            replayed = replay(problem, leaf, visits, 0)
         with _ReplayBatchNorm(recorder.statistics, constant=True):
-            spread_check(network, mean, simulate.visits, simulate.time_steps)
+            spread_check(problem, mean, visits, simulate.time_steps)
+        if numbers:
+            with _ReplayBatchNorm(recorder.statistics, constant=True):
+                adjoint_check(problem, leaf, visits, replayed)
 
 
 class _BatchNorm(TorchFunctionMode):

@@ -1,0 +1,1 @@
+"""The gradient engine: differentiates a spiking network along a backward chain."""

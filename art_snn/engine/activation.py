@@ -1,0 +1,42 @@
+"""The activation route, for chains that follow no simulation: the body runs once as an activation network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from art_snn.chains import BackwardChain
+from art_snn.engine.collapse import vjp
+from art_snn.engine.layout import checked_output, over_time
+from art_snn.engine.problem import Problem, Pullback, Route
+from art_snn.engine.visit import given
+from art_snn.neurons import NotGiven, SpikingLayer
+
+
+def activation(problem: Problem, frames: Tensor, weight: float, chain: BackwardChain) -> tuple[Tensor, Pullback]:
+    """
+    :param problem: The network, as the engine sees it.
+    :param frames: Encoded frames `(T, B, ...)`, over which the activation network takes the mean.
+    :param weight: Weight of the gradient.
+    :param chain: A chain with an activation.
+    :return: The activation network's logits `(B, K)`, and the map from a gradient there to one at the frames.
+    """
+    problem.seen.route = Route("activation", f"{type(chain).__name__} differentiates an activation network")
+    leaf = over_time(frames).detach().clone().requires_grad_()
+
+    def visitor(layer: SpikingLayer, currents: Tensor) -> Tensor:
+        return given(chain, _activated, chain, layer, currents)
+
+    with torch.enable_grad():
+        logits = checked_output(problem.once(leaf, visitor), len(leaf))
+
+    def pullback(grad: Tensor) -> Tensor:
+        return (weight / len(frames) * vjp(logits, leaf, grad)).expand_as(frames)
+
+    return logits.detach(), pullback
+
+
+def _activated(chain: BackwardChain, layer: SpikingLayer, currents: Tensor) -> Tensor:
+    if not hasattr(layer, "threshold"):
+        raise NotGiven(f"{type(layer).__name__} has no attribute 'threshold', a firing threshold")
+    return chain.activation(currents, layer.threshold)

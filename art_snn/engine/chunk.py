@@ -1,0 +1,114 @@
+"""How much of a batch runs at once: the only place that cuts one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from art_snn.chains import BackwardChain
+from art_snn.engine.problem import Problem
+from art_snn.engine.visit import Simulate, Visits
+from art_snn.neurons import SpikingLayer
+
+#: Bytes of the largest spiking layer's activations in one go on a CPU, where no graph is kept: larger tensors come as
+#: fresh pages from the operating system at every layer, which costs more than it saves to run more samples at once.
+CHUNK = 16 << 20
+
+
+def footprint(problem: Problem, frames: Tensor) -> tuple[int, int]:
+    """Activation memory per sample, measured once for a shape on a single blank sample.
+
+    :param problem: The network, as the engine sees it.
+    :param frames: Encoded frames `(T, B, ...)`; only their shape and type count.
+    :return: Bytes of the largest spiking layer's activations over all T steps, and of all spiking layers' together.
+    """
+    key = (tuple(frames.shape[2:]), len(frames), frames.dtype)
+    known = problem.seen.footprints
+    if key not in known:
+        sizes: list[int] = []
+
+        def measure(layer: SpikingLayer, x: Tensor) -> Tensor:
+            spikes = simulate(layer, x)
+            sizes.append(spikes.numel() * spikes.element_size())
+            return spikes
+
+        simulate = Simulate(len(frames), 1)
+        with torch.no_grad(), torch.random.fork_rng(devices=[frames.device] if frames.is_cuda else []):
+            problem.run(torch.zeros_like(frames[:, :1]), measure)
+        known[key] = (max(sizes), sum(sizes))
+    return known[key]
+
+
+def batch_chunks(problem: Problem, frames: Tensor, kept: str = "") -> list[slice]:
+    """Slices of the batch that can run at once within the network's bound on activation memory.
+
+    :param problem: The network, as the engine sees it.
+    :param frames: Encoded frames `(T, B, ...)`.
+    :param kept: What is kept of the activations for a backward pass: nothing, those of a `"replay"` at batch B, or
+        those of all steps in a `"graph"`.
+    :return: The whole batch in one slice where it fits, or where a layer in training mode sees the batch as a whole.
+    """
+    time_steps, batch = frames.shape[:2]
+    bound = problem.memory_bound
+    if not kept and frames.device.type == "cpu":
+        bound = min(bound, 3 * CHUNK)
+    size = batch
+    # No network is likely to need more than 256 numbers for every number of its input.
+    small = frames.numel() * frames.element_size() * 256 <= bound
+    if not small and not any(module.training for module in problem.body.modules()):
+        largest, total = footprint(problem, frames)
+        # A convolution, its batch norm and the spikes stand beside each other; a graph keeps them all.
+        needed = 3 * {"": largest, "replay": total // time_steps, "graph": total}[kept]
+        size = max(1, bound // max(1, needed))
+    return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
+
+
+class Simulated(NamedTuple):
+    """What a simulation left.
+
+    :param logits: Logits `(B, K)`.
+    :param visits: For every visit of a spiking layer the layer and what was kept of it, `(B, ...)`.
+    :param showed: Whether what was compared showed something.
+    """
+
+    logits: Tensor
+    visits: Visits
+    showed: bool
+
+
+def simulate_in_chunks(
+    problem: Problem,
+    frames: Tensor,
+    chains: Sequence[BackwardChain] = (),
+    averages: int = 0,
+    compare: bool = False,
+) -> Simulated:
+    """Run the network without a graph, some samples at a time.
+
+    :param problem: The network, as the engine sees it.
+    :param frames: Encoded frames `(T, B, ...)`.
+    :param chains: Chains whose gains are wanted.
+    :param averages: How many averages over time are wanted too, see :class:`Simulate`.
+    :param compare: Whether to compare what layers and chains say of themselves with what they do, see
+        :class:`Simulate`.
+    :return: Logits and visits.
+    """
+    showed = True
+    logits: list[Tensor] = []
+    visits: list[Visits] = []
+    with torch.no_grad():
+        for chunk in batch_chunks(problem, frames):
+            simulate = Simulate(len(frames), chunk.stop - chunk.start, chains, averages, compare and not visits)
+            logits.append(problem.run(frames[:, chunk], simulate))
+            visits.append(simulate.visits)
+            showed &= simulate.showed
+    if len(visits) == 1:
+        return Simulated(logits[0], visits[0], showed)
+    merged = []
+    for same in zip(*visits, strict=True):
+        gains = [torch.cat(parts) for parts in zip(*(gains for _, gains in same), strict=True)]
+        merged.append((same[0][0], gains))
+    return Simulated(torch.cat(logits), merged, showed)

@@ -1,0 +1,164 @@
+"""The collapsed route, for chains with a gain.
+
+All T steps are simulated without an autograd graph, each spiking layer leaving one gain per neuron. Then the body runs
+once, at batch B, each spiking layer multiplying by its gain; the vector-Jacobian product of that replay is the
+gradient. Exact where :class:`~art_snn.engine.affine.AffineCheck` lets the replay pass and numbers agree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from art_snn.engine.affine import AffineCheck, CannotRun, NotAffine, ReadCheck
+from art_snn.engine.compare import ROUNDING, Compare, differ
+from art_snn.engine.problem import Problem
+from art_snn.engine.visit import Replay, Visits
+from art_snn.neurons import Visitor
+
+#: How torch says that memory ran out, where it has no exception of its own for it.
+EXHAUSTED = ("out of memory", "allocate memory", "not enough memory", "alloc_failed")
+
+
+def vjp(output: Tensor, leaf: Tensor, grad: Tensor) -> Tensor:
+    return torch.autograd.grad(output, leaf, grad, retain_graph=True)[0]
+
+
+def replay(problem: Problem, mean: Tensor, visits: Visits, chain: int) -> Tensor:
+    """One pass of the body at batch B with the gains in place of the neurons, watched by an affine check.
+
+    :param problem: The network, as the engine sees it.
+    :param mean: Mean over time of the encoded frames `(B, ...)`, the only leaf that requires a gradient.
+    :param visits: What a :class:`Simulate` kept.
+    :param chain: Index of the chain among its chains.
+    :return: Logits `(B, K)`.
+    :raises NotAffine: If the body cannot be replayed in one step.
+    """
+    check = AffineCheck(len(mean))
+    visitor = Replay(visits, chain, check.gains)
+    with torch.enable_grad(), _no_checkpoints():
+        out = at_batch_size(problem, mean, visitor, check, ReadCheck())
+    visitor.finish()
+    if not out.requires_grad:
+        raise NotAffine("the replay's output does not depend on the input")
+    return out
+
+
+@contextmanager
+def _no_checkpoints() -> Iterator[None]:
+    """Refuse gradient checkpointing, which would run spiking layers once more in the backward pass."""
+    try:
+        refusing = torch.autograd.graph.disable_saved_tensors_hooks("it keeps its activations by hooks (checkpointing)")
+        refusing.__enter__()
+    except RuntimeError:  # the caller's own hooks are in force already
+        yield
+        return
+    with ExitStack() as stack:
+        stack.push(refusing.__exit__)
+        yield
+
+
+def at_batch_size(problem: Problem, mean: Tensor, visitor: Visitor, *watching: Any) -> Tensor:
+    """The body's output for a mean over time `(B, ...)`; what else goes wrong at that size is a :class:`NotAffine`."""
+    try:
+        with ExitStack() as stack:
+            for watch in watching:
+                stack.enter_context(watch)
+            return problem.once(mean, visitor)
+    except (NotAffine, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # it ran at batch T*B, so it is a layer that cannot run at B
+        if any(phrase in str(error).lower() for phrase in EXHAUSTED):
+            raise
+        raise CannotRun(f"the body does not run at batch size B ({type(error).__name__}: {error})") from error
+
+
+def compare_numbers(
+    problem: Problem, frames: Tensor, mean: Tensor, visits: Visits, logits: Tensor, replayed: Tensor
+) -> None:
+    """Compare numbers, whatever is known of the operations.
+
+    :param problem: The network, as the engine sees it.
+    :param frames: Encoded frames `(T, B, ...)`.
+    :param mean: Their mean over time `(B, ...)`, a leaf.
+    :param visits: What a :class:`Simulate` kept of them, averages included.
+    :param logits: Their logits `(B, K)`.
+    :param replayed: What :func:`replay` made of them with the first chain's gains, `(B, K)`.
+    :raises NotAffine: If something is not as it should be.
+    """
+    spread_check(problem, mean, visits, len(frames))
+    average_check(problem, frames.mean(0), visits, logits)
+    adjoint_check(problem, mean, visits, replayed)
+
+
+def spread_check(problem: Problem, mean: Tensor, visits: Visits, time_steps: int) -> None:
+    """Replay the first samples at a batch size of at least 2 that shares no divisor with T.
+
+    At others an operation that tells time steps apart can look as if it told samples apart, or nothing at all.
+
+    :param problem: The network, as the engine sees it.
+    :param mean: Mean over time of the encoded frames `(B, ...)`.
+    :param visits: What a :class:`Simulate` kept.
+    :param time_steps: T.
+    :raises NotAffine: If the body cannot be replayed in one step.
+    """
+    size = next(n for n in range(2, time_steps + 2) if math.gcd(n, time_steps) == 1)
+    rows = torch.arange(size, device=mean.device) % len(mean)
+    some = [(layer, [gain[rows] for gain in gains]) for layer, gains in visits]
+    replay(problem, mean.detach()[rows].requires_grad_(), some, 0)
+
+
+def average_check(problem: Problem, mean: Tensor, visits: Visits, logits: Tensor) -> None:
+    """The body at batch B meets the mean currents of a simulation, see :class:`Compare`.
+
+    :param problem: The network, as the engine sees it.
+    :param mean: Mean over time of the frames `(B, ...)`.
+    :param visits: What a :class:`Simulate` kept of them, averages included.
+    :param logits: Their logits `(B, K)`.
+    :raises NotAffine: If they differ.
+    """
+    compare = Compare(visits)
+    with torch.no_grad():
+        out = at_batch_size(problem, mean, compare)
+    compare.agree(out, logits)
+
+
+def adjoint_check(problem: Problem, mean: Tensor, visits: Visits, replayed: Tensor) -> None:
+    """The backward pass of a replay is that of its forward pass: no hook, and no reading in between, changes it.
+
+    A replay is affine, so that a step of any length in its input changes its output by the derivative: for random g and
+    δ, g · (f(x + δ) - f(x)) must be (g J) · δ, sample by sample.
+
+    :param problem: The network, as the engine sees it.
+    :param mean: Mean over time of the frames `(B, ...)`, a leaf.
+    :param visits: What a :class:`Simulate` kept.
+    :param replayed: What :func:`replay` made of them with the first chain's gains, `(B, K)`.
+    :raises NotAffine: If they differ.
+    """
+    generator = torch.Generator().manual_seed(0)
+    (at_logits, step) = (torch.randn(value.shape, generator=generator).to(value) for value in (replayed, mean))
+    step = step * mean.detach().abs().mean().clamp(min=1e-3)
+    pulled = vjp(replayed, mean, at_logits)
+    with torch.no_grad():
+        value = replayed.detach()
+
+        def change() -> Tensor:
+            return at_batch_size(problem, mean.detach() + step, Replay(visits, 0, set())) - value
+
+        changed = change()
+        longer = value.norm() / changed.norm()
+        if torch.isfinite(longer) and longer > 1:  # so that rounding of the output does not drown its change
+            step = step * longer
+            changed = change()
+        size = at_logits.flatten(1).norm(dim=1).double()
+        rounding = 32 * torch.finfo(value.dtype).eps / ROUNDING * value.flatten(1).norm(dim=1).double()
+        found = (pulled * step).flatten(1).double().sum(1)
+        expected = (at_logits * changed).flatten(1).double().sum(1)
+        largest = size * torch.maximum(changed.flatten(1).norm(dim=1).double(), rounding)
+        if differ(found, expected, largest, value.dtype):
+            raise NotAffine("its backward pass is not that of its forward pass: something changes the gradient")

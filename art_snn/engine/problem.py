@@ -1,0 +1,95 @@
+"""What the engine asks of a network, and what it keeps of it between gradients.
+
+The engine differentiates a *problem*: something that runs all T steps of encoded frames, or one step at batch B, and
+has spiking layers inside. It knows neither what encodes the input nor who attacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from art_snn.health import GradientHealth
+from art_snn.neurons import Visitor
+from art_snn.randomness import Randomness
+
+Modes = tuple[tuple[int, bool], ...]
+Pullback = Callable[[Tensor], Tensor]
+
+
+class Route(NamedTuple):
+    """How a gradient was taken, and why."""
+
+    name: str
+    reason: str
+
+
+class Refusal(NamedTuple):
+    """Why body or chain cannot be collapsed over time, and whether that may have been so once only."""
+
+    reason: str
+    may_try_again: bool
+
+
+@dataclass
+class Seen:
+    """What the engine saw of a problem.
+
+    :param route: How the last gradient was taken, and why; None before the first.
+    :param health: How many samples the last gradient could move; None before the first.
+    :param warned: Whether it was said that some cannot be moved.
+    :param said: Refusals that were said.
+    :param refusals: Refusals by the modes of the layers, of the body or of a chain.
+    :param gradients: How many gradients of a kind there were, see :mod:`art_snn.engine.compare`.
+    :param footprints: Activation memory by the shape of the frames, see :mod:`art_snn.engine.chunk`.
+    :param weights: Versions of the weights when they were last looked at.
+    """
+
+    route: Route | None = None
+    health: GradientHealth | None = None
+    warned: bool = False
+    said: set[str] = field(default_factory=set)
+    refusals: dict[Any, Refusal] = field(default_factory=dict)
+    gradients: dict[Any, int] = field(default_factory=dict)
+    footprints: dict[Any, tuple[int, int]] = field(default_factory=dict)
+    weights: tuple[tuple[int, int], ...] = ()
+
+
+class Problem(Protocol):
+    """A network, as the engine sees it."""
+
+    #: Holds the spiking layers; its weights, buffers and modes stay as they were.
+    body: nn.Module
+    #: Bound on activation memory, in bytes.
+    memory_bound: int
+    #: Generators for what the body draws at random.
+    randomness: Randomness
+    #: What the engine saw.
+    seen: Seen
+
+    @property
+    def gradient_route(self) -> str:
+        """`"auto"`, or the route that is forced: `"collapsed"` or `"step-by-step"`."""
+
+    def frames(self, x: Tensor) -> Tensor:
+        """
+        :param x: Input `(B, ...)`.
+        :return: Encoded frames `(T, B, ...)`, differentiable in `x`.
+        """
+
+    def run(self, frames: Tensor, visitor: Visitor) -> Tensor:
+        """
+        :param frames: Frames `(T, B, ...)`.
+        :param visitor: What happens at the spiking layers.
+        :return: Logits `(B, K)` of all T steps.
+        """
+
+    def once(self, frame: Tensor, visitor: Visitor) -> Tensor:
+        """
+        :param frame: One frame `(B, ...)`.
+        :param visitor: What happens at the spiking layers.
+        :return: The body's output of this step alone, at batch size B.
+        """

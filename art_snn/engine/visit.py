@@ -1,0 +1,219 @@
+"""What happens at a spiking layer: the only place where neurons and chains meet the network.
+
+A visitor gets the layer and its input, and returns what the layers above shall see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from art_snn.chains import BackwardChain
+from art_snn.engine.affine import NotAffine
+from art_snn.engine.claims import check_gain, check_layer, check_needs
+from art_snn.engine.layout import Unfold, blocks, empty_like, full, loudest
+from art_snn.neurons import NotGiven, Recomputing, SpikingLayer, Trace, recomputing
+
+#: Spiking layers in the order in which a pass met them, each with the gains of the chains in question, and perhaps its
+#: averages over time.
+Visits = list[tuple[SpikingLayer, list[Tensor]]]
+
+
+#: Of a layer's input and output `(T, B, ...)`, for each neuron: firing rate, mean input, largest absolute input.
+AVERAGES: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
+    lambda x, spikes: spikes.mean(0),
+    lambda x, spikes: x.mean(0),
+    lambda x, spikes: x.abs().amax(0),
+)
+
+
+class Simulate(Unfold):
+    """Visitor: run the neurons, without a graph, and keep the gains of the given chains.
+
+    :param time_steps: T.
+    :param batch: B.
+    :param chains: Chains whose gains are wanted; none for plain inference.
+    :param averages: How many of :data:`AVERAGES` to keep behind the gains.
+    :param compare: Whether to compare what layers and chains say of themselves with what they do.
+    """
+
+    def __init__(
+        self,
+        time_steps: int,
+        batch: int,
+        chains: Sequence[BackwardChain] = (),
+        averages: int = 0,
+        compare: bool = False,
+    ) -> None:
+        super().__init__(time_steps, batch)
+        self.chains, self.averages, self.compare = chains, averages, compare
+        self.visits: Visits = []
+        #: Whether what was compared showed something: every layer fired.
+        self.showed = True
+
+    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        currents = self.unfold(layer, x)
+        if not self.chains and not self.averages:
+            return _simulate(layer, currents).flatten(0, 1)
+        if self.compare:
+            loud = full(loudest(currents))
+            check_layer(layer, loud)
+            for chain in self.chains:
+                self.showed &= given(chain, check_gain, layer, loud, chain)
+        spikes = empty_like(currents)
+        kept = [torch.empty_like(currents[0]) for _ in range(len(self.chains) + self.averages)]
+        for block, part in blocks(currents):
+            trace = _traced(layer, part, spikes[:, block])
+            found = [given(chain, chain.gain, trace) for chain in self.chains]
+            found += [average(part, spikes[:, block]) for average in AVERAGES[: self.averages]]
+            for whole, value in zip(kept, found, strict=True):
+                whole[block] = value
+        self.visits.append((layer, kept))
+        return spikes.flatten(0, 1)
+
+
+class Revisit:
+    """Visitor of a pass at batch B, which must meet the spiking layers as a :class:`Simulate` met them.
+
+    :param visits: What it kept.
+    """
+
+    def __init__(self, visits: Visits) -> None:
+        self.visits = iter(visits)
+
+    def kept(self, layer: SpikingLayer, x: Tensor) -> list[Tensor]:
+        """
+        :param layer: The spiking layer that runs now.
+        :param x: Its input `(B, ...)`.
+        :return: What was kept of it.
+        :raises NotAffine: If it is not its turn.
+        """
+        recorded, kept = next(self.visits, (None, []))
+        if recorded is not layer or kept[0].shape != x.shape:
+            raise NotAffine("the spiking layers do not run in the same order, or shape, at batch size B")
+        return kept
+
+    def finish(self) -> None:
+        """
+        :raises NotAffine: If a layer did not run.
+        """
+        if next(self.visits, None) is not None:
+            raise NotAffine("a spiking layer of the simulation does not run at batch size B")
+
+
+class Replay(Revisit):
+    """Visitor: multiply by the gains of one chain, in the order in which the layers were met."""
+
+    def __init__(self, visits: Visits, chain: int, gains: set[int]) -> None:
+        super().__init__(visits)
+        self.chain, self.gains = chain, gains
+
+    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        gain = self.kept(layer, x)[self.chain]
+        self.gains.add(id(gain))
+        return x * gain
+
+
+class StepByStep(Unfold, Recomputing):
+    """Visitor: run the neurons and cross them backward by `chain`, which may be changed between backward passes.
+
+    :param time_steps: T.
+    :param batch: B.
+    :param chain: The chain to begin with.
+    :param compare: Chains for which it is compared what layers say of themselves with what they do.
+    """
+
+    def __init__(
+        self, time_steps: int, batch: int, chain: BackwardChain, compare: Sequence[BackwardChain] = ()
+    ) -> None:
+        super().__init__(time_steps, batch)
+        self.chain, self.compare = chain, compare
+
+    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        if self.compare:
+            currents = full(loudest(self.unfold(layer, x.detach())))
+            check_layer(layer, currents)
+            for chain in self.compare:
+                given(chain, check_needs, layer, currents, chain)
+        recomputing(layer, self)
+        return _Spike.apply(x, layer, self).flatten(0, 1)
+
+    def same(self, other: Recomputing) -> bool:
+        mine = (self.time_steps, self.batch, self.chain)
+        return isinstance(other, StepByStep) and mine == (other.time_steps, other.batch, other.chain)
+
+    def fits(self, x: Tensor) -> bool:
+        return x.dim() > 0 and len(x) in (self.batch, self.time_steps * self.batch)
+
+
+class _Spike(torch.autograd.Function):
+    """One spiking layer over all time steps, crossed backward by the tape's chain.
+
+    Only the currents are kept. The backward pass simulates them again, block by block: that is cheaper than to write
+    the whole trace to memory and read it back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: SpikingLayer, tape: StepByStep) -> Tensor:
+        ctx.layer, ctx.tape = layer, tape
+        ctx.save_for_backward(x)
+        return _simulate(layer, tape.unfold(layer, x))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        currents = ctx.tape.unfold(ctx.layer, x)
+        steady = len(x) != currents.shape[0] * currents.shape[1]  # the same current at every step
+        grad = torch.empty_like(x)
+        into = grad if steady else ctx.tape.unfold(ctx.layer, grad)
+        for block, part in blocks(currents):
+            trace = ctx.layer.trace(part)
+            crossed = given(ctx.tape.chain, ctx.tape.chain.backward, full(grad_spikes[:, block]), trace)
+            if steady:
+                into[block] = crossed.sum(0)
+            else:
+                into[:, block] = crossed
+        return grad, None, None
+
+
+def given(chain: BackwardChain, rule: Callable[..., Any], *arguments: Any) -> Any:
+    """What a chain's rule gives.
+
+    :raises ValueError: If it needs what the neuron does not give; the message names the chain.
+    """
+    try:
+        return rule(*arguments)
+    except NotGiven as lacking:
+        raise NotGiven(f"chain {type(chain).__name__} cannot cross this network: {lacking}.") from None
+
+
+def _simulate(layer: SpikingLayer, currents: Tensor) -> Tensor:
+    """Spikes `(T, B, ...)` of a layer, block by block."""
+    spikes = empty_like(currents)
+    for block, part in blocks(currents):
+        _written(layer, layer.simulate(part, spikes=spikes[:, block]), spikes[:, block])
+    return spikes
+
+
+def _traced(layer: SpikingLayer, currents: Tensor, spikes: Tensor) -> Trace:
+    """The trace of a layer, its spikes also in `spikes`."""
+    trace = layer.trace(currents, spikes=spikes)
+    _written(layer, trace.spikes, spikes)
+    return trace
+
+
+def _written(layer: SpikingLayer, returned: Tensor, spikes: Tensor) -> None:
+    """What a layer returns counts, whether or not it wrote it where it could.
+
+    :raises ValueError: If it is not of the shape of the currents.
+    """
+    if not isinstance(returned, Tensor) or returned.shape != spikes.shape:
+        shape = tuple(returned.shape) if isinstance(returned, Tensor) else type(returned).__name__
+        raise ValueError(f"{type(layer).__name__} gives spikes of shape {shape}, expected {tuple(spikes.shape)}.")
+    if returned.data_ptr() != spikes.data_ptr() or returned.stride() != spikes.stride():
+        spikes.copy_(returned)
