@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -11,14 +13,22 @@ import numpy as np
 import torch
 from art.defences.postprocessor import Postprocessor
 from art.estimators.classification import PyTorchClassifier
+from art.preprocessing.standardisation_mean_std.numpy import StandardisationMeanStd
+from art.preprocessing.standardisation_mean_std.pytorch import StandardisationMeanStdPyTorch
 from torch import nn
 
 from art_snn.chains import BackwardChain, get_chain
+from art_snn.engine.isolate import left_alone
 from art_snn.engine.route import warn_of_health
 from art_snn.network import SpikingNetwork
 from art_snn.neurons import SpikingLayer
 
+logger = logging.getLogger(__name__)
+
 Array = Any  # a numpy array or a torch tensor
+
+#: Numpy's kinds of real numbers, and of what holds them.
+REAL = "biufO"
 
 
 class PyTorchSNNClassifier(PyTorchClassifier):
@@ -28,10 +38,14 @@ class PyTorchSNNClassifier(PyTorchClassifier):
     `class_gradient`, and attacks that differentiate `model` themselves. `predict` and `compute_loss` are the true
     spiking network's, `fit` trains it by STBP.
 
+    Every call leaves the network in the mode in which ART's own classifier leaves its model: evaluation mode, unless
+    `training_mode=True` was asked for. Inputs and labels may be of any layout and kind of number.
+
     :param model: The spiking network; `torch.compile(network)` is taken as the network itself, which runs eagerly.
-    :param loss: The loss whose gradient attacks follow, of logits `(B, K)` and labels.
+    :param loss: The loss whose gradient attacks follow, of logits `(B, K)` and labels, to a single number.
     :param input_shape: Shape of one input: `(C, H, W)`, or `(T, P, H, W)` for event frames.
-    :param nb_classes: Number of classes K >= 2.
+    :param nb_classes: Number of classes K >= 2, which is the number of the network's outputs; or 2 with a network of
+        one output and a binary loss, `BCELoss` or `BCEWithLogitsLoss`. Compared on a blank sample, and at every pass.
     :param optimizer: The optimizer of `fit`.
     :param chain: The backward chain, a name or an object such as `HART(gamma=0.8)`; the network's own when not given.
     :param gradient_samples: Number n of draws of a random encoder's noise over which `loss_gradient` and
@@ -41,7 +55,9 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         `postprocessing_defences`, `preprocessing`, `channels_first`, `use_amp`, `opt_level`, `loss_scale` and
         `device_type` (`"gpu"` where there is one, or `"cpu"`).
     :raises TypeError: If `model` is no :class:`~art_snn.SpikingNetwork`.
-    :raises ValueError: If an argument is out of its range.
+    :raises ValueError: If an argument is out of its range, the network does not take an input of `input_shape` or has
+        another number of outputs, `loss` gives a number for each sample, or `preprocessing` divides by a `std` that is
+        not finite and positive.
     """
 
     estimator_params = [*PyTorchClassifier.estimator_params, "chain", "gradient_samples"]
@@ -70,11 +86,98 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         if isinstance(nb_classes, bool) or not isinstance(nb_classes, (int, np.integer)) or nb_classes < 2:
             raise ValueError(f"nb_classes must be an integer >= 2, got {nb_classes!r}.")
         network.encoder.check((1, *input_shape), network.time_steps)
+        self._outputs: int | None = None  # of the network, once it ran
+        self._warned = False
         super().__init__(network, loss, input_shape, int(nb_classes), optimizer=optimizer, **kwargs)
         if chain is not None:
             self.chain = chain
         self.gradient_samples = gradient_samples
         self._layer_names = list(_layers("body", network.body))
+        self._check_params()
+        if not self.preprocessing_defences:  # what a defence makes of a blank sample says nothing
+            self._run_blank_sample()
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self._outputs is not None:
+            self._compare_outputs(self._outputs)
+        if self._loss_is_by_sample():
+            raise ValueError(
+                "loss must give one number for a batch, whose gradient attacks follow, got one for each sample: use "
+                "reduction='mean' or 'sum'. (compute_loss gives each sample's whatever the reduction.)"
+            )
+        for operation in self.preprocessing_operations:
+            if isinstance(operation, (StandardisationMeanStd, StandardisationMeanStdPyTorch)):
+                mean, std = np.float32(operation.mean), np.float32(operation.std)
+                if not np.isfinite(mean).all():
+                    raise ValueError(f"preprocessing=(mean, std): mean must hold finite numbers, got {mean}.")
+                if not (np.isfinite(std) & (std > 0)).all():
+                    raise ValueError(f"preprocessing=(mean, std): std must hold finite numbers > 0, got {std}.")
+
+    def _run_blank_sample(self) -> None:
+        """Run the network once, so that what is claimed of it is compared; it is left as it was."""
+        low = 0.0 if self.clip_values is None else np.min(self.clip_values[0])
+        x, _ = self._apply_preprocessing(np.full((1, *self.input_shape), low, np.float32), y=None, fit=False)
+        network = self.model
+        encoder, randomness = network.encoder, network.randomness
+        modes = [(module, module.training) for module in network.modules()]
+        # Nothing of their noise is drawn.
+        network.encoder, network.randomness = copy.deepcopy(encoder), copy.deepcopy(randomness)
+        for module, _ in modes:
+            module.training = False
+        try:
+            with left_alone(network), torch.no_grad():
+                logits = network(torch.from_numpy(x).to(self._device))
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise ValueError(
+                f"model does not run on a blank input of input_shape {self.input_shape}: {error}"
+            ) from error
+        finally:
+            network.encoder, network.randomness = encoder, randomness
+            for module, training in modes:
+                module.training = training
+        self._compare_outputs(logits.shape[1])
+
+    def _make_model_wrapper(self, model: nn.Module) -> nn.Module:
+        wrapper, me = super()._make_model_wrapper(model), weakref.ref(self)
+
+        def compare(_wrapper: nn.Module, _inputs: Any, outputs: list[torch.Tensor]) -> None:
+            classifier = me()
+            if classifier is not None:
+                classifier._compare_outputs(outputs[-1].shape[1])
+
+        wrapper.register_forward_hook(compare)
+        return wrapper
+
+    def _compare_outputs(self, outputs: int) -> None:
+        if outputs != self.nb_classes and not (outputs == 1 and self.nb_classes == 2):
+            raise ValueError(
+                f"nb_classes must be the number of the network's outputs, {outputs}, got {self.nb_classes}."
+            )
+        self._outputs = outputs
+
+    @property
+    def _one_output(self) -> bool:
+        """Whether two classes share one output; before the network ran, whether the loss is one for that."""
+        if self._outputs is None:
+            return self.nb_classes == 2 and isinstance(self._loss, (nn.BCELoss, nn.BCEWithLogitsLoss))
+        return self._outputs == 1
+
+    def _loss_is_by_sample(self) -> bool:
+        """Whether the loss gives a number for each sample; a loss of one's own is tried on two."""
+        if getattr(self._loss, "reduction", "") == "none":
+            return True
+        labels = torch.eye(1, self.nb_classes, device=self._device).repeat(2, 1)
+        try:
+            labels = labels[:, 1:2] if self._one_output else self.reduce_labels(labels)
+            value = copy.deepcopy(self._loss)(
+                torch.zeros(2, self._outputs or self.nb_classes).to(labels.device), labels
+            )
+        except Exception:  # it takes other labels than these, and will say so itself
+            return False
+        return isinstance(value, torch.Tensor) and value.numel() != 1
 
     @property
     def gradient_samples(self) -> int:
@@ -102,13 +205,24 @@ class PyTorchSNNClassifier(PyTorchClassifier):
 
         :param x: Inputs `(N, *input_shape)`.
         :param batch_size: Batch size.
-        :param training_mode: Whether the network's layers are in training mode meanwhile.
-        :return: Logits `(N, K)`, after the postprocessing defences.
-        :raises ValueError: If `x` has the wrong shape, is empty, or holds NaN or infinite numbers.
+        :param training_mode: Whether the network's layers are in training mode, and stay so, or in evaluation mode.
+        :return: Logits `(N, K)`, after the postprocessing defences. A sample that holds NaN or infinite numbers, which
+            attacks can make by a division by zero, gets NaN; a warning says so once.
+        :raises ValueError: If `x` has the wrong shape or is empty.
         """
-        x = self._checked_input(x)
-        with self._mode_kept():
-            return super().predict(x, batch_size=batch_size, training_mode=training_mode, **kwargs)
+        x = self._checked_input(x, finite=False)
+        lost = ~np.isfinite(x).reshape(len(x), -1).all(1)
+        if lost.any() and not self._warned:
+            self._warned = True
+            logger.warning(
+                "%d of %d samples hold NaN or infinity: what is predicted for such samples is NaN. This is said once.",
+                lost.sum(),
+                len(lost),
+            )
+        predictions = super().predict(x, batch_size=batch_size, training_mode=training_mode, **kwargs)
+        if lost.any() and len(predictions) == len(lost):  # a defence may have made numbers of the logits' NaN
+            predictions = np.where(lost.reshape(-1, *[1] * (predictions.ndim - 1)), np.nan, predictions)
+        return predictions
 
     def compute_loss(self, x: Array, y: Array, reduction: str = "none", **kwargs: Any) -> Array:
         """
@@ -117,12 +231,21 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         :param x: Inputs `(N, *input_shape)`, an array or a tensor.
         :param y: Labels, one-hot `(N, K)` or indices `(N,)`.
         :param reduction: `"none"`, `"mean"` or `"sum"`.
-        :return: Loss, of the kind of `x`; `(N,)` with `"none"`. A tensor carries no graph.
+        :return: Loss, of the kind of `x`; `(N,)` with `"none"`, `(N, 1)` of a network of one output. A tensor carries
+            no graph.
         :raises ValueError: If `x` or `y` do not fit.
         """
-        x, y = self._checked_input(x), self._checked_labels(y, len(x))
-        with self._mode_kept(), torch.no_grad():
-            return super().compute_loss(x, y, reduction=reduction, **kwargs)
+        x = self._checked_input(x)
+        y = self._checked_labels(y, x, soft=False)
+        before = self._loss.reduction
+        try:
+            with torch.no_grad():
+                if self._one_output and isinstance(x, torch.Tensor):  # ART takes binary labels as arrays only
+                    loss = super().compute_loss(x.cpu().numpy(), y.cpu().numpy(), reduction=reduction, **kwargs)
+                    return torch.as_tensor(loss, device=x.device)
+                return super().compute_loss(x, y, reduction=reduction, **kwargs)
+        finally:
+            self._loss.reduction = before  # also after an error
 
     def loss_gradient(
         self,
@@ -137,15 +260,16 @@ class PyTorchSNNClassifier(PyTorchClassifier):
 
         :param x: Inputs `(N, *input_shape)`, an array or a tensor.
         :param y: Labels, one-hot `(N, K)` or indices `(N,)`.
-        :param training_mode: Whether the network's layers are in training mode meanwhile.
+        :param training_mode: Whether the network's layers are in training mode, and stay so, or in evaluation mode.
         :param chain: The chain for this call only; the classifier's own when not given.
         :return: Gradient of the shape and kind of `x`.
         :raises ValueError: If `x` or `y` do not fit.
         """
-        x, y = self._checked_input(x), self._checked_labels(y, len(x))
+        x = self._checked_input(x)
+        y = self._checked_labels(y, x)
 
         def gradient(part: BackwardChain) -> Array:
-            with self._following(part):
+            with self._following(part), _graph():
                 found = super(PyTorchSNNClassifier, self).loss_gradient(x, y, training_mode=training_mode, **kwargs)
             if self.model.health is not None and self.model.health.share:  # here a flat loss is saturated
                 warn_of_health(self.model)
@@ -166,20 +290,39 @@ class PyTorchSNNClassifier(PyTorchClassifier):
 
         :param x: Inputs `(N, *input_shape)`.
         :param label: The class whose logit is differentiated: one for all, one per sample, or all classes if None.
-        :param training_mode: Whether the network's layers are in training mode meanwhile.
+        :param training_mode: Whether the network's layers are in training mode, and stay so, or in evaluation mode.
         :param chain: The chain for this call only; the classifier's own when not given.
         :return: Gradients `(N, K, *input_shape)`, or `(N, 1, *input_shape)` with `label`.
         :raises ValueError: If `x` or `label` do not fit.
         """
-        x = self._checked_input(x)
+        x = np.require(self._checked_input(x), requirements="W")  # torch warns of an array that it cannot write to
+        self._check_class(label, len(x))
 
         def gradient(part: BackwardChain) -> np.ndarray:
-            with self._following(part):
+            with self._following(part), _graph():
                 return super(PyTorchSNNClassifier, self).class_gradient(
                     x, label=label, training_mode=training_mode, **kwargs
                 )
 
         return self._expected(gradient, chain)
+
+    def custom_loss_gradient(
+        self, loss_fn: Any, x: np.ndarray, y: np.ndarray, layer_name: int | str, training_mode: bool = False
+    ) -> np.ndarray:
+        """
+        Gradient of a distance between a layer's activations for `x` and for `y`, along the chain.
+
+        :param loss_fn: The distance: a function of the difference of the activations, and of `p`, which is 2.
+        :param x: Inputs `(N, *input_shape)`.
+        :param y: Inputs of the same shape.
+        :param layer_name: As for `get_activations`.
+        :param training_mode: Without effect, as in ART: the network is in evaluation mode.
+        :return: Gradient of the shape of `x`.
+        :raises ValueError: If `x` or `y` do not fit, or there is no such layer.
+        """
+        x, y = self._checked_input(x), self._checked_input(y)
+        with _graph():
+            return super().custom_loss_gradient(loss_fn, x, y, layer_name, training_mode=training_mode)
 
     def get_activations(
         self, x: Array, layer: int | str | None = None, batch_size: int = 128, framework: bool = False
@@ -215,16 +358,11 @@ class PyTorchSNNClassifier(PyTorchClassifier):
             with nullcontext() if differentiable else torch.no_grad():
                 return network(torch.as_tensor(part).to(self._device)).reshape(len(part), *tap.shape)
 
-        with self._mode_kept():
-            self._model.eval()
-            x_preprocessed, _ = self._apply_preprocessing(x, y=None, fit=False, no_grad=not differentiable)
-            parts = [x_preprocessed[i : i + batch_size] for i in range(0, len(x_preprocessed), batch_size)]
-            result = torch.cat([activations(part) for part in parts])
+        self._model.eval()
+        x_preprocessed, _ = self._apply_preprocessing(x, y=None, fit=False, no_grad=not differentiable)
+        parts = [x_preprocessed[i : i + batch_size] for i in range(0, len(x_preprocessed), batch_size)]
+        result = torch.cat([activations(part) for part in parts])
         return result if framework else result.cpu().numpy()
-
-    def _predict_framework(self, x: torch.Tensor, y: torch.Tensor | None = None) -> Any:
-        with self._mode_kept():
-            return super()._predict_framework(x, y)
 
     def _expected(self, gradient: Any, chain: str | BackwardChain | None) -> Array:
         """A gradient; averaged over draws, if that was asked for and encoder or body drew something at random."""
@@ -257,9 +395,10 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         :param kwargs: As `args`, by name.
         :raises ValueError: If `x` or `y` do not fit.
         """
-        x = self._checked_input(x)
+        x = self._checked_input(_array(x))
+        y = self._checked_labels(_array(y), x, soft=False)
         with self._trained_by(training_chain):
-            super().fit(x, self._checked_labels(y, len(x)), *args, **kwargs)
+            super().fit(x, y, *args, **kwargs)
 
     def fit_generator(self, generator: Any, *args: Any, training_chain: Any = None, **kwargs: Any) -> None:
         """
@@ -279,67 +418,87 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         if chain is not None:
             self.model.training_chain = chain
         try:
-            yield
+            with _graph():
+                yield
         finally:
             self.model.training_chain = before
             self._model.eval()
 
     @contextmanager
     def _following(self, chain: BackwardChain) -> Iterator[None]:
-        """Follow `chain` inside the block; leave chain and modes as they were."""
+        """Follow `chain` inside the block; leave the classifier's own as it was."""
         before = self.chain
         self.chain = chain
         try:
-            with self._mode_kept(), self.model.attacked():
+            with self.model.attacked():
                 yield
         finally:
             self.chain = before
 
-    @contextmanager
-    def _mode_kept(self) -> Iterator[None]:
-        """ART sets the mode of the network for each of its calls; leave it, module by module, as it was."""
-        modes = [(module, module.training) for module in self._model.modules()]
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
-
-    def _checked_input(self, x: Array) -> Array:
+    def _checked_input(self, x: Array, finite: bool = True) -> Array:
+        """An array or tensor as torch takes it, of numbers of at least 32 bits: a gradient of 16 would vanish."""
         if not isinstance(x, (np.ndarray, torch.Tensor)):
             raise TypeError(f"x must be a numpy array or a torch tensor, got {type(x).__name__}.")
         if len(x.shape) == 0 or tuple(x.shape[1:]) != self.input_shape or len(x) == 0:
             raise ValueError(
                 f"x must have shape (N, {', '.join(map(str, self.input_shape))}) with N >= 1, got {tuple(x.shape)}."
             )
-        floating = torch.is_floating_point(x) if isinstance(x, torch.Tensor) else np.issubdtype(x.dtype, np.floating)
-        if not floating:
-            x = x.astype(np.float32) if isinstance(x, np.ndarray) else x.float()
-        finite = torch.isfinite(x).all() if isinstance(x, torch.Tensor) else np.isfinite(x).all()
-        if not bool(finite):
+        if isinstance(x, torch.Tensor):
+            x = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        elif x.dtype.kind in REAL:
+            x = _plain(x)
+        else:
+            raise TypeError(f"x must hold real numbers, got {x.dtype}.")
+        if finite and not bool((torch if isinstance(x, torch.Tensor) else np).isfinite(x).all()):
             raise ValueError("x must hold finite numbers, got NaN or infinity.")
         return x
 
-    def _checked_labels(self, y: Array, samples: int) -> Array:
+    def _checked_labels(self, y: Array, x: Array, soft: bool = True) -> Array:
+        """Labels as ART takes them, of the kind of `x`: one-hot `(N, K)`, or `(N, 1)` for a network of one output."""
         if not isinstance(y, (np.ndarray, torch.Tensor)):
             raise TypeError(f"y must be a numpy array or a torch tensor, got {type(y).__name__}.")
-        shape = tuple(y.shape)
+        shape, samples = tuple(y.shape), len(x)
         if shape not in ((samples,), (samples, 1), (samples, self.nb_classes)):
             raise ValueError(
                 f"y must be one-hot labels ({samples}, {self.nb_classes}) or indices ({samples},), got shape {shape}."
             )
-        values = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else y
+        values = _array(y)
+        if values.dtype.kind not in REAL:
+            raise TypeError(f"y must hold real numbers, got {values.dtype}.")
+        values = values.astype(np.float64)
         if not np.isfinite(values).all():
             raise ValueError("y must hold finite numbers, got NaN or infinity.")
-        if shape == (samples, self.nb_classes):
-            return y
-        if (values < 0).any() or (values >= self.nb_classes).any() or (values != np.floor(values)).any():
+        if self._one_output:
+            values = self._binary(values, soft)
+        elif shape != (samples, self.nb_classes):
+            if (values < 0).any() or (values >= self.nb_classes).any() or (values != np.floor(values)).any():
+                raise ValueError(
+                    f"y must hold class indices from 0 to {self.nb_classes - 1}, "
+                    f"got values from {values.min()} to {values.max()}."
+                )
+            values = np.eye(self.nb_classes)[values.astype(np.int64).reshape(-1)]
+        labels = torch.from_numpy(values).to(self.model.dtype)  # the loss wants the logits' type
+        return labels.to(x.device) if isinstance(x, torch.Tensor) else labels.numpy()
+
+    def _binary(self, values: np.ndarray, soft: bool) -> np.ndarray:
+        """Labels `(N, 1)` for the one output of two classes."""
+        if self._int_labels:
             raise ValueError(
-                f"y must hold class indices from 0 to {self.nb_classes - 1}, "
-                f"got values from {values.min()} to {values.max()}."
+                f"loss {type(self._loss).__name__} is constant for a network of one output: use BCEWithLogitsLoss."
             )
-        one_hot = np.eye(self.nb_classes, dtype=np.float32)[values.astype(np.int64).reshape(-1)]
-        return torch.from_numpy(one_hot).to(y.device) if isinstance(y, torch.Tensor) else one_hot
+        values = values[:, 1:] if values.ndim == 2 and values.shape[1] == 2 else values.reshape(-1, 1)
+        if (values < 0).any() or (values > 1).any() or not (soft or np.isin(values, (0, 1)).all()):
+            raise ValueError(f"y must hold {'numbers from 0 to 1' if soft else 'labels 0 or 1'}, got {values.ravel()}.")
+        return values
+
+    def _check_class(self, label: Any, samples: int) -> None:
+        classes = np.asarray(0 if label is None else label)
+        last = 0 if self._one_output else self.nb_classes - 1
+        whole = classes.dtype.kind in "iu" and classes.shape in ((), (samples,))
+        if not whole or (classes < 0).any() or (classes > last).any():
+            raise ValueError(
+                f"label must be None, a class from 0 to {last}, or {samples} of them, one a sample, got {label!r}."
+            )
 
     def clone_for_refitting(self) -> PyTorchSNNClassifier:
         """
@@ -358,6 +517,8 @@ class PyTorchSNNClassifier(PyTorchClassifier):
             self.input_shape,
             self.nb_classes,
             optimizer=optimizer,
+            preprocessing_defences=self.preprocessing_defences,
+            preprocessing=self.preprocessing,
             device_type="cpu" if self.device.type == "cpu" else "gpu",
         )
         clone.reset()
@@ -432,3 +593,22 @@ def _layers(name: str, module: nn.Module) -> Iterator[str]:
         yield name
     for child_name, child in children:
         yield from _layers(f"{name}.{child_name}", child)
+
+
+@contextmanager
+def _graph() -> Iterator[None]:
+    """Autograd is on inside the block, also where the caller is in `no_grad` or `inference_mode`."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def _array(values: Array) -> Array:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+
+
+def _plain(x: np.ndarray) -> np.ndarray:
+    """The array, or a copy that torch takes: of its types, this machine's byte order, read forwards along all axes."""
+    kind = np.float64 if x.dtype.kind == "f" and x.dtype.itemsize > 4 else np.float32
+    if x.dtype == kind and all(stride >= 0 for stride in x.strides):
+        return x
+    return np.array(x, dtype=kind, order="C")

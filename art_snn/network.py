@@ -150,6 +150,15 @@ class SpikingNetwork(nn.Module):
         :raises ValueError: If the input's shape does not fit.
         """
         x = self._checked(x)
+        finite = torch.isfinite(x.detach()).flatten(1).all(1, keepdim=True)
+        if bool(finite.all()):
+            return self._logits(x)
+        if any(module.training for module in self.modules()):  # batch statistics carry it to all
+            return self._logits(x) * torch.nan
+        blank = x.masked_fill(~finite.reshape(-1, *[1] * (x.dim() - 1)), 0.0)
+        return self._logits(blank).masked_fill(~finite, torch.nan)  # neurons' comparisons would make numbers of NaN
+
+    def _logits(self, x: Tensor) -> Tensor:
         differentiable = torch.is_grad_enabled()
         trains = self.training and not self._attacked
         if not trains:

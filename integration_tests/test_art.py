@@ -1,16 +1,23 @@
 """What docs/art.md says, through ART's own calls."""
 
+import ast
 import copy
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from art.attacks import evasion
 from art.attacks.evasion import (
+    AutoAttack,
     AutoProjectedGradientDescent,
+    CompositeAdversarialAttackPyTorch,
     FastGradientMethod,
     FeatureAdversariesPyTorch,
     HopSkipJump,
     ProjectedGradientDescent,
+    SquareAttack,
     UniversalPerturbation,
 )
 from art.defences.preprocessor import SpatialSmoothingPyTorch
@@ -23,6 +30,9 @@ from art_snn.classifier import Softmax
 from integration_tests.art_support.attacks import CountingHART, CountingSTBP
 from integration_tests.art_support.checks import BATCH, accuracy, digits, fresh
 from integration_tests.art_support.settings import classifier, seeded, setting
+
+PAGE = (Path(__file__).parents[1] / "docs" / "art.md").read_text(encoding="utf-8")
+CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 def pgd(estimator, **kwargs):
@@ -131,10 +141,42 @@ class TestEventFrames:
             assert change[:, 2].max() > 0
             assert np.delete(change, 2, axis=1).max() == 0
 
+    def test_a_mask_of_one_input_serves_all(self):
+        estimator, x, y = self.victims()
+        mask = np.zeros(estimator.input_shape, np.float32)
+        mask[2] = 1.0
+        change = np.abs(pgd(estimator, eps=2.0, eps_step=1.0).generate(x, y, mask=mask) - x)
+        assert change[:, 2].max() > 0 and np.delete(change, 2, axis=1).max() == 0
+
+    def test_arts_pgd_takes_no_mask_of_fewer_dimensions(self):
+        estimator, x, y = self.victims()
+        with pytest.raises(RuntimeError, match="size of tensor"):
+            pgd(estimator, eps=2.0, eps_step=1.0).generate(x, y, mask=np.ones(x.shape[-2:], np.float32))
+
+    def test_auto_attack_runs_on_frames_as_the_page_says(self):
+        estimator, x, y = self.victims()
+        (code,) = (block for block in CODE if "AutoAttack(" in block)
+        attacks = {name: getattr(evasion, name) for name in ("AutoAttack", "AutoProjectedGradientDescent", "DeepFool")}
+        given = {"classifier": estimator, "x": x, "y": y, **attacks}
+        *setup, last = ast.parse(code.replace("verbose=False", "verbose=False, max_iter=3")).body
+        exec(compile(ast.Module(setup, []), "art.md", "exec"), given)
+        adversarial = eval(compile(ast.Expression(last.value), "art.md", "eval"), given)
+        assert 0 < np.abs(adversarial - x).max() <= 2.0 + 1e-6
+        assert accuracy(estimator, adversarial, y) < accuracy(estimator, x, y)
+
+    def test_arts_own_choice_for_auto_attack_refuses_them(self):
+        estimator, x, y = self.victims()
+        attack = AutoAttack(estimator, eps=1e-3, eps_step=1e-3)
+        for part in attack.attacks[:3]:
+            part.set_params(max_iter=1)
+        with pytest.raises(ValueError, match="image data"):
+            attack.generate(x, y)
+
     def test_a_mask_of_pixels_holds_in_every_frame(self):
         estimator, x, y = self.victims()
-        mask = np.zeros(x.shape[1:], np.float32)
-        mask[..., 3:9, 3:9] = 1.0
+        pixels = np.zeros(x.shape[-2:], np.float32)
+        pixels[3:9, 3:9] = 1.0
+        mask = np.broadcast_to(pixels, estimator.input_shape)
         change = np.abs(pgd(estimator, eps=2.0, eps_step=1.0).generate(x, y, mask=mask) - x)
         assert change[..., 3:9, 3:9].max() > 0 and change[..., :3, :].max() == 0
 
@@ -147,6 +189,42 @@ class TestEventFrames:
         attack.generate(x, y)
         noise = attack.noise
         assert noise.shape[-4:] == x.shape[1:] and 0 < np.abs(noise).max() <= 2.0 + 1e-6
+
+
+class TestModes:
+    def test_an_attack_on_the_model_itself_sees_it_in_evaluation_mode(self):
+        """CompositeAdversarialAttackPyTorch differentiates `estimator.model` in the mode in which `predict` left it."""
+        pytest.importorskip("kornia")
+        estimator, (x, y) = setting("colour").spiking, setting("colour").samples(2)
+        before = {name: value.clone() for name, value in estimator.model.state_dict().items()}
+        modes = []
+
+        def record(network, inputs):
+            if torch.is_grad_enabled() and inputs[0].requires_grad:
+                modes.append(network.training or any(module.training for module in network.modules()))
+
+        estimator.model.train()
+        estimator.predict(x)
+        with estimator.model.register_forward_pre_hook(record):
+            attack = CompositeAdversarialAttackPyTorch(estimator, max_iter=1, max_inner_iter=2, batch_size=2)
+            attack.set_params(verbose=False)
+            attack.generate(x, y)
+        assert modes and not any(modes)
+        assert all(torch.equal(before[name], value) for name, value in estimator.model.state_dict().items())
+
+
+class TestNotFinite:
+    def test_square_attack_goes_on_after_its_division_by_zero(self):
+        estimator, (x, y) = setting("digits").spiking, setting("digits").samples(8)
+        proposals, predict = [], estimator.predict
+        try:
+            estimator.predict = lambda x, **kwargs: proposals.append(np.isnan(x).any()) or predict(x, **kwargs)
+            adversarial = SquareAttack(estimator, norm=2, eps=2.0, max_iter=30, verbose=False).generate(x, y)
+        finally:
+            del estimator.predict
+        assert any(proposals) and not all(proposals)
+        assert np.isfinite(adversarial).all() and np.abs(adversarial - x).max() > 0
+        assert np.linalg.norm((adversarial - x).reshape(8, -1), axis=1).max() <= 2.0 + 1e-4
 
 
 class TestActivations:

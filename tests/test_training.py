@@ -141,7 +141,6 @@ class TestSettings:
     def test_defaults_are_the_papers(self):
         settings = TrainSettings()
         assert (settings.learning_rate, settings.momentum, settings.weight_decay) == (0.1, 0.9, 5e-4)
-        assert settings.eps == pytest.approx(0.01)  # 2.55 of 255
         rates = [loop.learning_rate(settings, epoch) for epoch in (0, 100, 199)]
         assert rates == pytest.approx([0.1, 0.05, 0.1 * (1 + np.cos(np.pi * 199 / 200)) / 2])
 

@@ -44,7 +44,8 @@ class TrainSettings:
     :param weight_decay: Weight decay of SGD.
     :param augment: Whether images are cropped at random and, where a mirrored image is of the same class, flipped.
     :param attack: Adversarial training: `"none"`, `"fgsm"` or `"pgd"`; every sample is attacked before it is learned.
-    :param eps: Perturbation ε of the attack and of the robust accuracy, L∞, on the data's scale.
+    :param eps: Perturbation ε of the attack and of the robust accuracy, L∞, on the data's scale; the paper
+        gives none for training.
     :param steps: Steps of PGD.
     :param step_size: Step α of PGD; ε/4 if None.
     :param chain: Backward chain of the attack, by name.

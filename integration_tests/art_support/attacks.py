@@ -9,8 +9,9 @@ from __future__ import annotations
 import inspect
 import os
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import art.attacks.evasion
@@ -39,6 +40,10 @@ SMALL = {
 }
 
 
+#: Norms in which an attack gets a row of its own, beside the one that it runs in anyway; some take other values.
+NORMS = (1, 2, np.inf)
+
+
 @dataclass(frozen=True)
 class Case:
     """How to run an attack.
@@ -51,6 +56,7 @@ class Case:
     :param note: What a user must know.
     :param needs: Modules that it needs, beside what art-snn installs.
     :param sure: Whether the tiny budget is sure to change a sample; an attack may give back what it got if it fails.
+    :param norms: Values of the attack's `norm` to try, if it has that argument.
     """
 
     setting: str = "digits"
@@ -61,6 +67,21 @@ class Case:
     note: str = ""
     needs: tuple[str, ...] = ()
     sure: bool = True
+    norms: tuple[Any, ...] = NORMS
+
+    def all_arguments(self, estimator: Any) -> dict[str, Any]:
+        return self.arguments(estimator) if callable(self.arguments) else self.arguments
+
+    def in_norm(self, norm: Any) -> Case:
+        """The same in another norm; arguments that depend on it take it."""
+        if callable(self.arguments) and "norm" in inspect.signature(self.arguments).parameters:
+            return replace(self, arguments=partial(self.arguments, norm=norm))
+        return replace(self, arguments=lambda estimator: {**self.all_arguments(estimator), "norm": norm})
+
+
+def reach(norm: Any) -> int:
+    """How much longer a change of all pixels of a digit is than in L∞."""
+    return {1: 64, 2: 8}.get(norm, 1)
 
 
 def other(y: np.ndarray) -> np.ndarray:
@@ -118,17 +139,35 @@ def laser(estimator: Any) -> dict[str, Any]:
     return {"iterations": 5, "laser_generator": LaserBeamGenerator(least, most), "random_initializations": 3}
 
 
-def quick_attacks(estimator: Any) -> dict[str, Any]:
+def quick_attacks(estimator: Any, norm: Any = np.inf) -> dict[str, Any]:
     from art.attacks.evasion import AutoProjectedGradientDescent, SquareAttack
 
-    shared = {"eps": 0.15, "max_iter": 3, "verbose": False}
+    eps = 0.15 * reach(norm)
+    shared = {"norm": norm, "eps": eps, "max_iter": 3, "verbose": False}
     return {
+        "norm": norm,
         "eps": 0.15,
         "attacks": [
-            AutoProjectedGradientDescent(estimator, loss_type="cross_entropy", nb_random_init=1, **shared),
-            AutoProjectedGradientDescent(estimator, loss_type="difference_logits_ratio", nb_random_init=1, **shared),
+            AutoProjectedGradientDescent(
+                estimator, loss_type="cross_entropy", nb_random_init=1, eps_step=eps / 4, **shared
+            ),
+            AutoProjectedGradientDescent(
+                estimator, loss_type="difference_logits_ratio", nb_random_init=1, eps_step=eps / 4, **shared
+            ),
             SquareAttack(estimator, **shared),
         ],
+    }
+
+
+def wasserstein(estimator: Any, norm: str = "wasserstein") -> dict[str, Any]:
+    return {
+        "norm": norm,
+        "max_iter": 3,
+        "conjugate_sinkhorn_max_iter": 20,
+        "projected_sinkhorn_max_iter": 20,
+        "eps": 1.0,
+        "eps_step": 10.0 if norm == "1" else 1.0,
+        "regularization": 300,
     }
 
 
@@ -151,6 +190,7 @@ CASES: dict[str, Case] = {
         gradient=True,
         arguments={"steps": 30, "lr": 0.1, "norm": 2},
         samples=2,
+        norms=(),  # each is compiled anew, which takes a minute
         run=lambda attack, x, y: attack.generate(x, y, x_adv_init=x[::-1].copy()),
         note="draws its start from a random state that cannot be seeded: give `x_adv_init` to repeat a run",
     ),
@@ -300,15 +340,9 @@ CASES: dict[str, Case] = {
     ),
     "Wasserstein": Case(
         gradient=True,
-        arguments={
-            "max_iter": 3,
-            "conjugate_sinkhorn_max_iter": 20,
-            "projected_sinkhorn_max_iter": 20,
-            "eps": 1.0,
-            "eps_step": 1.0,
-            "regularization": 300,
-        },
+        arguments=wasserstein,
         samples=2,
+        norms=("1", "2", "inf"),  # of its steps
         note="ART's `regularization` of 3000 can overflow: give 300",
     ),
     "ZooAttack": Case(
@@ -343,8 +377,31 @@ def attacks() -> tuple[list[type[EvasionAttack]], list[type[EvasionAttack]]]:
 def build(attack: type[EvasionAttack], case: Case, estimator: PyTorchClassifier) -> EvasionAttack:
     parameters = inspect.signature(attack.__init__).parameters
     arguments = {name: value for name, value in SMALL.items() if name in parameters}
-    arguments |= case.arguments(estimator) if callable(case.arguments) else case.arguments
+    arguments |= case.all_arguments(estimator)
+    for name in {"eps", "eps_step"} & {*arguments}:
+        arguments[name] *= reach(arguments.get("norm"))
     return attack(estimator, **arguments)
+
+
+def norms(attack: type[EvasionAttack], case: Case) -> Iterator[tuple[Any, Case]]:
+    """
+    :param attack: An attack.
+    :param case: How it is run.
+    :return: The norms that it takes beside the one in which the case runs it, and how to run it in each.
+    """
+    parameter = inspect.signature(attack.__init__).parameters.get("norm")
+    if parameter is None:
+        return
+    victim = classifier(plain(models.small_cnn()), (1, 8, 8))
+    usual = case.all_arguments(victim).get("norm", parameter.default)
+    for norm in case.norms:
+        other = case.in_norm(norm)
+        if str(norm) != str(usual):
+            try:
+                build(attack, other, victim)
+            except Exception:  # it does not take this norm
+                continue
+            yield norm, other
 
 
 def run(attack: type[EvasionAttack], case: Case, where: Setting, estimator: PyTorchClassifier) -> np.ndarray:

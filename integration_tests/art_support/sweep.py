@@ -12,7 +12,7 @@ from pathlib import Path
 from art.attacks.attack import EvasionAttack
 
 from integration_tests.art_support import defences, others, threats, trainers  # noqa: F401  (they fill CHECKS)
-from integration_tests.art_support.attacks import CASES, Case, attacks, follow, run
+from integration_tests.art_support.attacks import CASES, Case, attacks, follow, norms, run
 from integration_tests.art_support.checks import CHECKS, Check
 from integration_tests.art_support.settings import setting
 
@@ -69,7 +69,10 @@ def tasks() -> Iterator[Task]:
     """
     for attack in attacks()[0]:
         case = CASES.get(attack.__name__, Case())
-        yield Task(SECTIONS[0], attack.__name__, case.needs, lambda attack=attack, case=case: attacked(attack, case))
+        for name, one in [("", case), *((f", norm={norm}", other) for norm, other in norms(attack, case))]:
+            yield Task(
+                SECTIONS[0], attack.__name__ + name, one.needs, lambda attack=attack, one=one: attacked(attack, one)
+            )
     for check in CHECKS:
         yield Task(check.section, check.name, check.needs, lambda check=check: checked(check))
 
