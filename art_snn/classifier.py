@@ -18,6 +18,7 @@ from art.preprocessing.standardisation_mean_std.pytorch import StandardisationMe
 from torch import nn
 
 from art_snn.chains import BackwardChain, get_chain
+from art_snn.encoders import PoissonEncoder
 from art_snn.engine.isolate import left_alone
 from art_snn.engine.route import warn_of_health
 from art_snn.network import SpikingNetwork
@@ -123,6 +124,8 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         modes = [(module, module.training) for module in network.modules()]
         # Nothing of their noise is drawn.
         network.encoder, network.randomness = copy.deepcopy(encoder), copy.deepcopy(randomness)
+        if isinstance(network.encoder, PoissonEncoder):
+            network.encoder.unfreeze()  # noise that was given may be that of a whole batch
         for module, _ in modes:
             module.training = False
         try:

@@ -175,6 +175,13 @@ def test_seeds_are_mixed_so_that_none_repeats_in_its_last_32_bits():
     assert not torch.equal(*frames)
 
 
+def test_noise_for_a_whole_batch_goes_into_a_classifier():
+    encoder = PoissonEncoder(seed=0)
+    encoder.freeze(torch.rand(4, 3, 2, 6, 6))
+    wrapped = classifier(nets.build(time_steps=4, encoder=encoder))
+    assert wrapped.predict(nets.image(1).float().numpy()).shape == (3, 3) and encoder.is_frozen
+
+
 @pytest.mark.parametrize("value", [-0.1, 1.5])
 def test_a_poisson_encoder_takes_probabilities(value):
     network = nets.build(encoder=PoissonEncoder(seed=0))
