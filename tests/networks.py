@@ -10,6 +10,17 @@ from art_snn import LIF, EventFrames, PoissonEncoder, SpikingNetwork
 from art_snn.chains import BPTR, HART, RGA, STBP, Rate
 
 
+class Call(nn.Module):
+    """A module that hides a function call inside its forward."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
 class Residual(nn.Module):
     """x + body(x)."""
 

@@ -12,17 +12,7 @@ from torch.nn import functional as F
 from art_snn import LIF, EventFrames, SpikingNetwork
 from art_snn.chains import BPTR, HART, RGA, STBP, Mixed, Rate
 from tests import networks as nets
-
-
-class Call(nn.Module):
-    """A module that hides a function call inside its forward."""
-
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
+from tests.networks import Call
 
 
 class SideBranch(nn.Module):

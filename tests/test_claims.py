@@ -17,6 +17,7 @@ from art_snn.encoders import Encoder
 from art_snn.engine.claims import NotAsClaimed
 from art_snn.neurons import Dynamics, NotGiven, SpikingLayer, Trace
 from tests import networks as nets
+from tests.networks import Call
 
 
 class Quadratic(Dynamics):
@@ -382,15 +383,6 @@ class TestEncoders:
 
         with pytest.raises(ValueError, match=message):
             nets.gradient(network_of(LIF, encoder=Wrong()), nets.image(1), HART())
-
-
-class Call(nn.Module):
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 def hook_on_the_node(x):
