@@ -588,9 +588,10 @@ class TestAudit:
             samples = Samples(x, y)
             subjects = Subjects(classifier, classifier, samples, samples, "", {}, (False, False), {})
             before = kept.key(AuditSettings(), subjects)
-            classifier.chain = "rga"
+            classifier.chain, training = "rga", network.training
             classifier.loss_gradient(x, y)
-            assert kept.key(AuditSettings(), subjects) == before  # use changes nothing
+            network.train(training)  # an attack leaves evaluation mode, as ART does
+            assert kept.key(AuditSettings(), subjects) == before  # else use changes nothing
             return before
 
         class Slower(LIF):
