@@ -404,7 +404,7 @@ def attack_for(settings: TrainSettings, classifier: PyTorchClassifier) -> Any:
 
 def accuracy(classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> float:
     """
-    :param classifier: The classifier; its mode does not change.
+    :param classifier: The classifier; it is in evaluation mode afterwards.
     :param x: Inputs `(N, *input_shape)`.
     :param y: Labels `(N,)`.
     :return: Share of correct predictions.
