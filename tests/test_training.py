@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -454,7 +455,8 @@ class TestFolder:
         def finished(epoch):
             train(changed(seed=1), tmp_path)
 
-        with pytest.raises(FolderInUse, match=rf"in use by process {os.getpid()} on .* since .*pytest"):
+        command = " ".join(sys.argv)
+        with pytest.raises(FolderInUse, match=rf"in use by process {os.getpid()} on .* since .*{re.escape(command)}"):
             train(TINY, tmp_path, finished=finished)
         assert train(TINY, tmp_path).history[-1].epoch == 2
 
