@@ -87,14 +87,18 @@ def remember(problem: Problem, reason: Exception, compare: Due) -> None:
         logger.log(level, "The gradient is taken step by step, not collapsed over time: %s.", reason)
 
 
-def compare_again(problem: Problem, compare: Due) -> None:
-    """Compare layers and chains at the next gradient too, since this time nothing fired that could show something.
+def note(problem: Problem, compare: Due, showed: bool) -> None:
+    """Note what a comparison of layers and chains showed; until one shows something, the next gradient has one too.
 
     :param problem: The network, as the engine sees it.
     :param compare: What was compared.
+    :param showed: Whether every layer fired.
     """
     kind, before = compare.kind
-    problem.seen.gradients[kind] = before
+    if showed:
+        problem.seen.shown.add(kind)
+    elif kind not in problem.seen.shown:
+        problem.seen.gradients[kind] = before
 
 
 class Compare(Revisit):

@@ -44,6 +44,7 @@ class Seen:
     :param said: Refusals that were said.
     :param refusals: Refusals by the modes of the layers, of the body or of a chain.
     :param gradients: How many gradients of a kind there were, see :mod:`art_snn.engine.compare`.
+    :param shown: Kinds of which a comparison of layers and chains showed something.
     :param footprints: Activation memory by the shape of the frames, see :mod:`art_snn.engine.chunk`.
     :param weights: Versions of the weights when they were last looked at.
     """
@@ -54,6 +55,7 @@ class Seen:
     said: set[str] = field(default_factory=set)
     refusals: dict[Any, Refusal] = field(default_factory=dict)
     gradients: dict[Any, int] = field(default_factory=dict)
+    shown: set[Any] = field(default_factory=set)
     footprints: dict[Any, tuple[int, int]] = field(default_factory=dict)
     weights: tuple[tuple[int, int], ...] = ()
 

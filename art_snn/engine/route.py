@@ -19,7 +19,7 @@ from art_snn.engine.affine import NotAffine
 from art_snn.engine.chunk import batch_chunks, simulate_in_chunks
 from art_snn.engine.claims import NotItsGain
 from art_snn.engine.collapse import compare_numbers, replay, vjp
-from art_snn.engine.compare import Due, compare_again, due, refusal, remember
+from art_snn.engine.compare import Due, due, note, refusal, remember
 from art_snn.engine.isolate import autocast, check_weights, left_alone, state
 from art_snn.engine.layout import over_time
 from art_snn.engine.problem import Problem, Pullback, Route
@@ -227,8 +227,8 @@ class _Piece:
             return str(reason)
         if due.numbers:
             problem.seen.refusals.pop(due.modes, None)
-        if due.layers and not showed:
-            compare_again(problem, due)
+        if due.layers:
+            note(problem, due, showed)
         return ""
 
 
