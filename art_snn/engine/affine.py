@@ -13,6 +13,7 @@ does. Operations that would lose that mark (`detach`, `no_grad`) are refused wit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -256,5 +257,6 @@ ATTRIBUTES = {
 }
 
 
+@cache
 def _name(func: Any) -> str:
     return func._schema.name.removeprefix("aten::")
