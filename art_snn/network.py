@@ -159,14 +159,14 @@ class SpikingNetwork(nn.Module):
         return self._logits(blank).masked_fill(~finite, torch.nan)  # neurons' comparisons would make numbers of NaN
 
     def _logits(self, x: Tensor) -> Tensor:
-        differentiable = torch.is_grad_enabled()
+        graph = torch.is_grad_enabled()
         trains = self.training and not self._attacked
         if not trains:
             check_weights(self)
-            if differentiable and x.requires_grad:
+            if graph and x.requires_grad:
                 return AttackGradient.apply(x, self, self.chain)
         with nullcontext() if trains else own_randomness(self):
-            if differentiable and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
+            if graph and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
                 return logits_for_training(self, self.frames(x), self.training_chain)
             return simulate_in_chunks(self, self.frames(x)).logits
 

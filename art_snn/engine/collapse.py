@@ -79,20 +79,20 @@ def at_batch_size(problem: Problem, mean: Tensor, visitor: Visitor, *watching: A
 
 
 def compare_numbers(
-    problem: Problem, frames: Tensor, mean: Tensor, visits: Visits, logits: Tensor, replayed: Tensor
+    problem: Problem, mean: Tensor, visits: Visits, logits: Tensor, replayed: Tensor, time_steps: int
 ) -> None:
     """Compare numbers, whatever is known of the operations.
 
     :param problem: The network, as the engine sees it.
-    :param frames: Encoded frames `(T, B, ...)`.
-    :param mean: Their mean over time `(B, ...)`, a leaf.
+    :param mean: Mean over time of the encoded frames `(B, ...)`, a leaf.
     :param visits: What a :class:`Simulate` kept of them, averages included.
     :param logits: Their logits `(B, K)`.
     :param replayed: What :func:`replay` made of them with the first chain's gains, `(B, K)`.
+    :param time_steps: T.
     :raises NotAffine: If something is not as it should be.
     """
-    spread_check(problem, mean, visits, len(frames))
-    average_check(problem, frames.mean(0), visits, logits)
+    spread_check(problem, mean, visits, time_steps)
+    average_check(problem, mean.detach(), visits, logits)
     adjoint_check(problem, mean, visits, replayed)
 
 

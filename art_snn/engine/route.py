@@ -219,7 +219,8 @@ class _Piece:
             for index, (weight, _) in enumerate(gained):
                 self.replays.append((weight, replay(problem, self.mean, visits, index)))
             if due.numbers:
-                compare_numbers(problem, self.frames, self.mean, visits, self.logits, self.replays[0][1])
+                replayed = self.replays[0][1]
+                compare_numbers(problem, self.mean, visits, self.logits, replayed, len(self.frames))
         except (NotAffine, NotItsGain) as reason:
             self.replays.clear()
             problem.randomness.go_back(random)
