@@ -663,7 +663,7 @@ class TestTraining:
                 layers.add(out.dtype)
             return out
 
-        monkeypatch.setattr(neurons, "simulate", noted_simulate)
+        monkeypatch.setattr(neurons.lif, "simulate", noted_simulate)
         monkeypatch.setattr(nn.Linear, "forward", noted_forward)
         settings = changed(mixed_precision=True, training_chain=training_chain, width=0.5, epochs=6, limit=None)
         result = train(settings, tmp_path / "mixed")

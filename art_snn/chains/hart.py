@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from art_snn.chains.base import BackwardChain, check_gamma
-from art_snn.chains.surrogate import triangle
+from art_snn.surrogates import triangle
 from art_snn.neurons import Trace
 
 
