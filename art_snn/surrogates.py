@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from art_snn.neurons import Value
 
-def triangle(potentials: Tensor, threshold: float, gamma: float) -> Tensor:
+
+def triangle(potentials: Tensor, threshold: Value, gamma: float) -> Tensor:
     """
     :param potentials: Membrane potentials before the spike m(t), any shape.
-    :param threshold: Firing threshold θ.
+    :param threshold: Firing threshold θ, a number or a tensor that broadcasts against them.
     :param gamma: Half-width γ > 0.
     :return: ∂s/∂m, same shape.
     """

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from art_snn.neurons import Trace
+from art_snn.neurons import Trace, Value
 
 
 class BackwardChain:
@@ -29,6 +29,7 @@ class BackwardChain:
         """
         :param trace: What the forward pass left of the layer.
         :return: The factor by which a gradient that is the same at every step crosses each neuron, shape `(B, ...)`.
+        :raises NoGain: If on these neurons the factor is not the same at every step: there `backward` is followed.
         """
         raise NotImplementedError(f"{type(self).__name__} has no time-independent gain")
 
@@ -43,10 +44,10 @@ class BackwardChain:
         """Whether it follows no simulation, but differentiates an activation network."""
         return type(self).activation is not BackwardChain.activation
 
-    def activation(self, currents: Tensor, threshold: float) -> Tensor:
+    def activation(self, currents: Tensor, threshold: Value) -> Tensor:
         """
         :param currents: Input of a spiking layer in the activation network, shape `(B, ...)`.
-        :param threshold: Its firing threshold θ.
+        :param threshold: Its firing threshold θ, a number or a tensor that broadcasts against the currents.
         :return: Its output there, shape `(B, ...)`, differentiable by the chain's rule.
         """
         raise NotImplementedError(f"{type(self).__name__} has no activation network")

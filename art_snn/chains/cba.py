@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from art_snn.chains.base import BackwardChain
+from art_snn.neurons import Value
 
 LEVELS = 8
 
@@ -30,7 +31,7 @@ class CBA(BackwardChain):
     a `backward` over time steps nor a gain.
     """
 
-    def activation(self, currents: Tensor, threshold: float) -> Tensor:
+    def activation(self, currents: Tensor, threshold: Value) -> Tensor:
         """
         :param currents: Input of the layer in the activation network, shape `(B, ...)`.
         :param threshold: Firing threshold θ.

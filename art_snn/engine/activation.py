@@ -10,7 +10,7 @@ from art_snn.engine.collapse import vjp
 from art_snn.engine.layout import checked_output, over_time
 from art_snn.engine.problem import Problem, Pullback, Route
 from art_snn.engine.visit import given
-from art_snn.neurons import NotGiven, SpikingLayer
+from art_snn.neurons import NotGiven, SpikingLayer, Value, at, changes
 
 
 def activation(problem: Problem, frames: Tensor, weight: float, chain: BackwardChain) -> tuple[Tensor, Pullback]:
@@ -37,6 +37,17 @@ def activation(problem: Problem, frames: Tensor, weight: float, chain: BackwardC
 
 
 def _activated(chain: BackwardChain, layer: SpikingLayer, currents: Tensor) -> Tensor:
-    if not hasattr(layer, "threshold"):
-        raise NotGiven(f"{type(layer).__name__} has no attribute 'threshold', a firing threshold")
-    return chain.activation(currents, layer.threshold)
+    threshold, scale = _constant(layer, "threshold", currents), _constant(layer, "scale", currents)
+    return chain.activation(currents, threshold) * scale
+
+
+def _constant(layer: SpikingLayer, name: str, currents: Tensor) -> Value:
+    """A setting of the neurons that must not change with the time step: here there is none."""
+    if not hasattr(layer, name):
+        if name == "scale":
+            return 1.0
+        raise NotGiven(f"{type(layer).__name__} has no attribute {name!r}, a firing threshold")
+    value = layer.value(name, currents.expand(0, *currents.shape))
+    if changes(value):
+        raise NotGiven(f"the {name} of {type(layer).__name__} changes with the time step")
+    return at(value, 0)

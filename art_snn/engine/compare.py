@@ -15,7 +15,7 @@ from art_snn.engine.claims import NotItsGain
 from art_snn.engine.isolate import modes
 from art_snn.engine.problem import Modes, Problem, Refusal
 from art_snn.engine.visit import Revisit, Visits
-from art_snn.neurons import SpikingLayer
+from art_snn.neurons import NoGain, SpikingLayer
 
 logger = logging.getLogger(__name__)
 
@@ -78,12 +78,12 @@ def remember(problem: Problem, reason: Exception, compare: Due) -> None:
     :param reason: Why.
     :param compare: What was compared.
     """
-    chain = reason.chain if isinstance(reason, NotItsGain) else None
+    chain = reason.chain if isinstance(reason, (NotItsGain, NoGain)) else None
     key = compare.modes if chain is None else (compare.modes, repr(chain))
-    problem.seen.refusals[key] = Refusal(str(reason), isinstance(reason, CannotRun))
+    problem.seen.refusals[key] = Refusal(str(reason), isinstance(reason, (CannotRun, NoGain)))
     if str(reason) not in problem.seen.said:
         problem.seen.said.add(str(reason))
-        level = logging.INFO if chain is None else logging.WARNING
+        level = logging.WARNING if isinstance(reason, NotItsGain) else logging.INFO
         logger.log(level, "The gradient is taken step by step, not collapsed over time: %s.", reason)
 
 
