@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from art_snn.engine.chunk import simulate_in_chunks
 from art_snn.engine.isolate import check_weights, own_randomness
 from art_snn.engine.layout import checked_output
 from art_snn.engine.problem import Route, Seen
-from art_snn.engine.route import AttackGradient
+from art_snn.engine.route import AttackGradient, sharing
 from art_snn.engine.weights import logits_for_training
 from art_snn.health import GradientHealth
 from art_snn.neurons import SpikingLayer, Visitor, visiting
@@ -122,6 +122,9 @@ class SpikingNetwork(nn.Module):
             raise ValueError(
                 f"training_chain must follow the simulation, which {without[0]} does not: it has another network's."
             )
+        state = [type(part).__name__ for _, part in chain.parts() if part.has_state]
+        if state:
+            raise ValueError(f"training_chain must have no state, which {state[0]} keeps over one attack's gradients.")
         self._training_chain = chain
 
     @property
@@ -178,6 +181,17 @@ class SpikingNetwork(nn.Module):
             yield
         finally:
             self._attacked = before
+
+    def sharing(self, chains: Sequence[BackwardChain | str]) -> AbstractContextManager[None]:
+        """Inside the block attacks' gradients along these chains, at the same input, come out of one simulation.
+
+        The simulation at the last input is kept meanwhile, with its noise, if the encoder draws some. In units of a
+        pass over one step, a chain with a gain then costs 2, the simulation T.
+
+        :param chains: The chains, or their names.
+        :return: The block.
+        """
+        return sharing(self, [get_chain(chain) for chain in chains])
 
     @property
     def draws(self) -> int:

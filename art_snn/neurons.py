@@ -124,6 +124,10 @@ class NotGiven(ValueError):
     """A chain needs what a neuron does not give; the message names both."""
 
 
+#: What a chain keeps of a layer from gradient to gradient: tensors `(T, B, ...)` or `(1, B, ...)`.
+State = tuple[Tensor, ...]
+
+
 @dataclass(frozen=True)
 class Trace:
     """What a forward pass leaves of one spiking layer: all that a backward chain may look at.
@@ -132,12 +136,14 @@ class Trace:
     :param potentials: Membrane potentials before the spike, m(t), shape `(T, B, ...)`.
     :param spikes: Spikes s(t), 0 or 1, shape `(T, B, ...)`.
     :param neuron: The layer that they are of.
+    :param state: What the chain keeps of the layer, if it is one with state.
     """
 
     currents: Tensor
     potentials: Tensor
     spikes: Tensor
     neuron: SpikingLayer
+    state: State = ()
 
     @property
     def mean_current(self) -> Tensor:

@@ -5,7 +5,9 @@ A visitor gets the layer and its input, and returns what the layers above shall 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from art_snn.chains import BackwardChain
+from art_snn.chains.state import Visit, moment_of
 from art_snn.engine.affine import NotAffine
 from art_snn.engine.claims import check_gain, check_layer, check_needs
 from art_snn.engine.layout import Unfold, blocks, empty_like, full, loudest
@@ -22,7 +25,6 @@ from art_snn.neurons import NotGiven, Recomputing, SpikingLayer, Trace, recomput
 #: averages over time.
 Visits = list[tuple[SpikingLayer, list[Tensor]]]
 
-
 #: Of a layer's input and output `(T, B, ...)`, for each neuron: firing rate, mean input, largest absolute input.
 AVERAGES: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
     lambda x, spikes: spikes.mean(0),
@@ -31,49 +33,99 @@ AVERAGES: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
 )
 
 
+class Rule:
+    """A chain at one gradient, with its state then, if it has one.
+
+    :param chain: The chain.
+    :param batch: Number of samples of the batch.
+    :raises ValueError: If a run of the chain is under way on other samples.
+    """
+
+    def __init__(self, chain: BackwardChain, batch: int) -> None:
+        self.chain = chain
+        self.moment = moment_of(chain, batch)
+
+    def gain(self, trace: Trace, visit: Visit, block: slice) -> Tensor:
+        """
+        :param trace: What a simulation left of a layer, of some samples `(T, b, ...)`.
+        :param visit: Which visit of which layer.
+        :param block: Which samples of the batch.
+        :return: The chain's gain `(b, ...)`.
+        """
+        return given(self.chain, self.chain.gain, self._remembering(trace, visit, block))
+
+    def backward(self, grad_spikes: Tensor, trace: Trace, visit: Visit, block: slice) -> Tensor:
+        """
+        :param grad_spikes: Gradient at the spikes `(T, b, ...)`.
+        :param trace: As for :meth:`gain`.
+        :param visit: As for :meth:`gain`.
+        :param block: As for :meth:`gain`.
+        :return: Gradient at the currents `(T, b, ...)`.
+        """
+        return given(self.chain, self.chain.backward, grad_spikes, self._remembering(trace, visit, block))
+
+    def _remembering(self, trace: Trace, visit: Visit, block: slice) -> Trace:
+        if self.moment is None:
+            return trace
+        return replace(trace, state=self.moment.state(self.chain, visit, trace, block))
+
+
 class Simulate(Unfold):
     """Visitor: run the neurons, without a graph, and keep the gains of the given chains.
 
     :param time_steps: T.
     :param batch: B.
-    :param chains: Chains whose gains are wanted; none for plain inference.
+    :param rules: Chains whose gains are wanted; none for plain inference.
     :param averages: How many of :data:`AVERAGES` to keep behind the gains.
     :param compare: Whether to compare what layers and chains say of themselves with what they do.
+    :param first: Place of the first of these samples in the whole batch.
     """
 
     def __init__(
         self,
         time_steps: int,
         batch: int,
-        chains: Sequence[BackwardChain] = (),
+        rules: Sequence[Rule] = (),
         averages: int = 0,
         compare: bool = False,
+        first: int = 0,
     ) -> None:
         super().__init__(time_steps, batch)
-        self.chains, self.averages, self.compare = chains, averages, compare
+        self.rules, self.averages, self.compare, self.first = rules, averages, compare, first
         self.visits: Visits = []
+        self.met: Counter[SpikingLayer] = Counter()
         #: Whether what was compared showed something: every layer fired.
         self.showed = True
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        return self.spikes(layer, x).flatten(0, 1)
+
+    def spikes(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        """
+        :param layer: The spiking layer that runs now.
+        :param x: Its input `(T*B, ...)` or `(B, ...)`.
+        :return: Its spikes `(T, B, ...)`.
+        """
         currents = self.unfold(layer, x)
-        if not self.chains and not self.averages:
-            return _simulate(layer, currents).flatten(0, 1)
+        visit = (layer, self.met[layer])
+        self.met[layer] += 1
+        if not self.rules and not self.averages:
+            return _simulate(layer, currents)
         if self.compare:
             loud = full(loudest(currents))
             check_layer(layer, loud)
-            for chain in self.chains:
-                self.showed &= given(chain, check_gain, layer, loud, chain)
+            for rule in self.rules:
+                self.showed &= given(rule.chain, check_gain, layer, loud, rule.chain)
         spikes = empty_like(currents)
-        kept = [torch.empty_like(currents[0]) for _ in range(len(self.chains) + self.averages)]
+        kept = [torch.empty_like(currents[0]) for _ in range(len(self.rules) + self.averages)]
         for block, part in blocks(currents):
             trace = _traced(layer, part, spikes[:, block])
-            found = [given(chain, chain.gain, trace) for chain in self.chains]
+            found = [rule.gain(trace, visit, shifted(block, self.first)) for rule in self.rules]
             found += [average(part, spikes[:, block]) for average in AVERAGES[: self.averages]]
             for whole, value in zip(kept, found, strict=True):
                 whole[block] = value
         self.visits.append((layer, kept))
-        return spikes.flatten(0, 1)
+        return spikes
 
 
 class Revisit:
@@ -119,32 +171,32 @@ class Replay(Revisit):
 
 
 class StepByStep(Unfold, Recomputing):
-    """Visitor: run the neurons and cross them backward by `chain`, which may be changed between backward passes.
+    """Visitor: run the neurons as `simulate` does, and cross them backward by `rule`.
 
-    :param time_steps: T.
-    :param batch: B.
-    :param chain: The chain to begin with.
-    :param compare: Chains for which it is compared what layers say of themselves with what they do.
+    :param simulate: Runs the neurons, and keeps the gains of other chains meanwhile, if those are wanted.
+    :param rules: The chains that cross; `rule`, which begins with the first, may be changed between backward passes.
+    :param compare: Whether to compare what layers say of themselves with what they do.
     """
 
-    def __init__(
-        self, time_steps: int, batch: int, chain: BackwardChain, compare: Sequence[BackwardChain] = ()
-    ) -> None:
-        super().__init__(time_steps, batch)
-        self.chain, self.compare = chain, compare
+    def __init__(self, simulate: Simulate, rules: Sequence[Rule], compare: bool = False) -> None:
+        super().__init__(simulate.time_steps, simulate.batch)
+        self.simulate, self.rules, self.compare = simulate, rules, compare
+        self.rule = rules[0]
+        #: Whether the graph is there: what runs now, runs again for a backward pass (gradient checkpointing).
+        self.built = False
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
-        if self.compare:
+        if self.compare and not self.built:
             currents = full(loudest(self.unfold(layer, x.detach())))
             check_layer(layer, currents)
-            for chain in self.compare:
-                given(chain, check_needs, layer, currents, chain)
+            for rule in self.rules:
+                given(rule.chain, check_needs, layer, currents, rule.chain)
         recomputing(layer, self)
         return _Spike.apply(x, layer, self).flatten(0, 1)
 
     def same(self, other: Recomputing) -> bool:
-        mine = (self.time_steps, self.batch, self.chain)
-        return isinstance(other, StepByStep) and mine == (other.time_steps, other.batch, other.chain)
+        mine = (self.time_steps, self.batch, self.rule.chain)
+        return isinstance(other, StepByStep) and mine == (other.time_steps, other.batch, other.rule.chain)
 
     def fits(self, x: Tensor) -> bool:
         return x.dim() > 0 and len(x) in (self.batch, self.time_steps * self.batch)
@@ -161,24 +213,44 @@ class _Spike(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, layer: SpikingLayer, tape: StepByStep) -> Tensor:
         ctx.layer, ctx.tape = layer, tape
         ctx.save_for_backward(x)
+        if not tape.built:
+            ctx.visit = (layer, tape.simulate.met[layer])
+            return tape.simulate.spikes(layer, x)
+        if any(rule.moment is not None for rule in tape.rules):
+            raise ValueError(
+                f"chain {type(tape.rule.chain).__name__} has a state for each visit of a layer, and gradient "
+                "checkpointing visits layers again: take the checkpoints out of the body, or another chain."
+            )
+        ctx.visit = (layer, 0)
         return _simulate(layer, tape.unfold(layer, x))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
-        currents = ctx.tape.unfold(ctx.layer, x)
+        tape = ctx.tape
+        currents = tape.unfold(ctx.layer, x)
         steady = len(x) != currents.shape[0] * currents.shape[1]  # the same current at every step
         grad = torch.empty_like(x)
-        into = grad if steady else ctx.tape.unfold(ctx.layer, grad)
+        into = grad if steady else tape.unfold(ctx.layer, grad)
         for block, part in blocks(currents):
             trace = ctx.layer.trace(part)
-            crossed = given(ctx.tape.chain, ctx.tape.chain.backward, full(grad_spikes[:, block]), trace)
+            of_batch = shifted(block, tape.simulate.first)
+            crossed = tape.rule.backward(full(grad_spikes[:, block]), trace, ctx.visit, of_batch)
             if steady:
                 into[block] = crossed.sum(0)
             else:
                 into[:, block] = crossed
         return grad, None, None
+
+
+def shifted(block: slice, by: int) -> slice:
+    """
+    :param block: Some samples of a part of the batch.
+    :param by: Place of that part's first sample in the batch.
+    :return: Those samples of the batch.
+    """
+    return slice(block.start + by, block.stop + by)
 
 
 def given(chain: BackwardChain, rule: Callable[..., Any], *arguments: Any) -> Any:
