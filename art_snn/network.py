@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +14,12 @@ from art_snn.engine.chunk import simulate_in_chunks
 from art_snn.engine.isolate import check_weights, own_randomness
 from art_snn.engine.layout import checked_output
 from art_snn.engine.problem import Route, Seen
-from art_snn.engine.route import AttackGradient
+from art_snn.engine.route import AttackGradient, sharing
 from art_snn.engine.weights import logits_for_training
 from art_snn.health import GradientHealth
 from art_snn.neurons import SpikingLayer, Visitor, visiting
 from art_snn.normalise import Normalise
 from art_snn.randomness import Randomness
-
-logger = logging.getLogger(__name__)
 
 ROUTES = ("auto", "collapsed", "step-by-step")
 
@@ -72,9 +69,6 @@ class SpikingNetwork(nn.Module):
             raise TypeError(f"body must be a torch.nn.Module, got {type(body).__name__}.")
         if not any(isinstance(module, SpikingLayer) for module in body.modules()):
             raise ValueError("body has no spiking layer (art_snn.LIF, art_snn.IF): it is not a spiking network.")
-        learns = {type(m).__name__ for m in body.modules() if isinstance(m, SpikingLayer) and list(m.parameters())}
-        if learns:
-            logger.warning("No chain trains the parameters of spiking layers: those of %s stay as they are.", learns)
         check_time_steps(time_steps)
         encoder = DirectEncoder() if encoder is None else encoder
         if not isinstance(encoder, Encoder):
@@ -122,6 +116,9 @@ class SpikingNetwork(nn.Module):
             raise ValueError(
                 f"training_chain must follow the simulation, which {without[0]} does not: it has another network's."
             )
+        state = [type(part).__name__ for _, part in chain.parts() if part.has_state]
+        if state:
+            raise ValueError(f"training_chain must have no state, which {state[0]} keeps over one attack's gradients.")
         self._training_chain = chain
 
     @property
@@ -178,6 +175,17 @@ class SpikingNetwork(nn.Module):
             yield
         finally:
             self._attacked = before
+
+    def sharing(self, chains: Sequence[BackwardChain | str]) -> AbstractContextManager[None]:
+        """Inside the block attacks' gradients along these chains, at the same input, come out of one simulation.
+
+        The simulation at the last input is kept meanwhile, with its noise, if the encoder draws some. In units of a
+        pass over one step, a chain with a gain then costs 2, the simulation T.
+
+        :param chains: The chains, or their names.
+        :return: The block.
+        """
+        return sharing(self, [get_chain(chain) for chain in chains])
 
     @property
     def draws(self) -> int:

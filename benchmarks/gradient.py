@@ -33,6 +33,8 @@ from art_snn.files import replacing
 from benchmarks import networks
 
 CHAINS = ("hart", "rga", "bptr", "rate", "cba", "stbp", "mixed")
+#: Seven γ in one call, as a search for the best one takes them.
+GAMMAS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 OTHERS = {"spikingjelly": networks.SpikingJelly, "snntorch": networks.SnnTorch}
 
 
@@ -69,6 +71,9 @@ class Case:
         candidates: dict[str, Callable[[], None]] = {"predict": self.predict}
         for chain in chains:
             candidates[chain] = lambda chain=chain: self.gradient(chain)
+        if "hart" in chains:
+            several = [HART(gamma=gamma) for gamma in GAMMAS]
+            candidates["seven gamma of hart"] = lambda: self.classifier.loss_gradients(self.x, self.y, several)
         one_hot = np.eye(10, dtype=np.float32)[self.y]
         for library, classifier in self.others.items():
             candidates[f"{library} predict"] = lambda c=classifier: c.predict(self.x, batch_size=len(self.x))

@@ -12,10 +12,10 @@ from torch.utils.checkpoint import checkpoint
 
 from art_snn import LIF, SpikingNetwork
 from art_snn.chains import BPTR, CBA, HART, RGA, STBP, BackwardChain, Mixed, Rate
-from art_snn.surrogates import triangle
 from art_snn.encoders import Encoder
 from art_snn.engine.claims import NotAsClaimed
 from art_snn.neurons import Dynamics, NotGiven, SpikingLayer, Trace
+from art_snn.surrogates import triangle
 from tests import networks as nets
 from tests.networks import Call
 

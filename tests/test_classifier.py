@@ -6,6 +6,8 @@ import copy
 import gc
 import logging
 import pickle
+from collections import Counter
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -71,6 +73,29 @@ def close(a, b, tolerance=1e-5) -> bool:
     return float(np.linalg.norm(a - b)) <= tolerance * float(np.linalg.norm(b))
 
 
+@contextmanager
+def counting_simulations():
+    """How often spiking layers run, with a trace and without."""
+    counted: Counter[str] = Counter()
+    running: list[str] = []  # a trace runs a simulation of its own
+
+    def counting(name, original):
+        def run(self, *args, **kwargs):
+            counted.update([] if running else [name])
+            running.append(name)
+            try:
+                return original(self, *args, **kwargs)
+            finally:
+                running.pop()
+
+        return run
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("trace", "simulate"):
+            patch.setattr(LIF, name, counting(name, getattr(LIF, name)))
+        yield counted
+
+
 class TestGradients:
     @pytest.mark.parametrize("chain", ALL, ids=names)
     def test_loss_gradient_follows_the_chain(self, classifier, x, y, chain):
@@ -85,6 +110,61 @@ class TestGradients:
         got = classifier.loss_gradient(x, y, chain=chain)
         assert classifier.chain == BPTR()
         assert close(got, own_gradient(classifier, x, y, chain))
+
+    def test_gradients_of_several_chains_are_those_of_each(self, classifier, x, y):
+        chains = [*ALL, "hart", HART(gamma=0.5)]
+        classifier.chain = "bptr"
+        expected = np.stack([classifier.loss_gradient(x, y, chain=chain) for chain in chains])
+        found = classifier.loss_gradients(x, y, chains)
+        assert found.shape == (len(chains), 6, 2, 6, 6) and classifier.chain == BPTR()
+        assert all(close(one, other, 1e-6) for one, other in zip(found, expected, strict=True))
+        of_tensor = classifier.loss_gradients(torch.from_numpy(x), torch.from_numpy(y), chains)
+        assert isinstance(of_tensor, torch.Tensor) and close(of_tensor.numpy(), expected, 1e-6)
+
+    def test_several_chains_share_one_simulation(self, classifier, x, y):
+        layers = sum(isinstance(module, LIF) for module in classifier.model.modules())
+        gammas = [HART(gamma=gamma) for gamma in (0.25, 0.5, 1.0, 2.0)]
+        kinds = [HART(), STBP(), STBP(gamma=0.5), RGA()]
+        for _ in range(2):  # with their comparisons
+            classifier.loss_gradients(x, y, gammas)
+            classifier.loss_gradients(x, y, kinds)
+            classifier.loss_gradient(x, y, chain=Mixed())
+        with counting_simulations() as simulated:
+            classifier.loss_gradients(x, y, gammas)
+        assert simulated == {"trace": layers}
+        with counting_simulations() as simulated:  # STBP simulates again in its backward pass
+            classifier.loss_gradients(x, y, kinds)
+        assert simulated == {"trace": 3 * layers}
+        with counting_simulations() as simulated:
+            classifier.loss_gradient(x, y, chain=Mixed())
+        assert simulated == {"trace": 2 * layers}
+
+    def test_noise_is_shared_by_several_chains_and_averaged_over(self, y):
+        network = nets.build(encoder=PoissonEncoder(seed=3)).float()
+        wrapped = PyTorchSNNClassifier(network, nn.CrossEntropyLoss(), (2, 6, 6), 3, gradient_samples=2)
+        x = nets.image(7, 6).clamp(0, 1).float().numpy()
+        before = network.encoder.draws
+        found = wrapped.loss_gradients(x, y, ["hart", "hart", "stbp"])
+        assert network.encoder.draws == before + 2
+        assert np.array_equal(found[0], found[1]) and not close(found[0], found[2], 1e-3)
+        network.encoder.draws = before
+        assert close(wrapped.loss_gradient(x, y, chain="hart"), found[0], 1e-6)
+
+    def test_what_is_shared_is_of_that_input_and_those_weights(self, classifier, x, y):
+        expected = classifier.loss_gradient(x, y, chain="hart"), classifier.loss_gradient(0.5 * x, y, chain="hart")
+        with classifier.model.sharing(["hart", "stbp"]):
+            assert close(classifier.loss_gradient(x, y, chain="hart"), expected[0])
+            assert close(classifier.loss_gradient(0.5 * x, y, chain="hart"), expected[1])
+            with torch.no_grad():
+                next(classifier.model.parameters()).mul_(1.5)
+            changed = classifier.loss_gradient(0.5 * x, y, chain="hart")
+        assert not close(changed, expected[1], 1e-3)
+        assert close(classifier.loss_gradient(0.5 * x, y, chain="hart"), changed)
+
+    @pytest.mark.parametrize("chains", ["hart", HART(), []], ids=repr)
+    def test_several_chains_are_a_sequence(self, classifier, x, y, chains):
+        with pytest.raises(ValueError, match="chains must be a sequence of at least one chain"):
+            classifier.loss_gradients(x, y, chains)
 
     def test_chains_differ(self, classifier, x, y):
         gradients = [classifier.loss_gradient(x, y, chain=chain) for chain in ALL]

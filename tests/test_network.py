@@ -138,19 +138,6 @@ def test_a_body_that_loses_the_batch_says_so():
         SpikingNetwork(nn.Sequential(Mean(), LIF(), nn.Linear(4, 2)), 4)(torch.rand(3, 4))
 
 
-def test_parameters_of_neurons_that_nobody_trains_are_said(caplog):
-    class Learnable(LIF):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.zeros(()))
-
-    SpikingNetwork(nn.Sequential(nn.Linear(4, 5), Learnable(), nn.Linear(5, 2)), 4)
-    assert "Learnable" in caplog.text
-    caplog.clear()
-    nets.build()
-    assert not caplog.text
-
-
 def test_layers_before_the_first_neurons_run_once_under_direct_encoding():
     network = nets.build(time_steps=5)
     batches = []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import Tensor
 
-from art_snn.neurons import Trace, Value
+from art_snn.chains.state import Run, running
+from art_snn.neurons import State, Trace, Value
 
 
 class BackwardChain:
@@ -15,6 +17,9 @@ class BackwardChain:
 
     A subclass gives `backward`, its definition over all T steps. If the rule's factor is the same at every step (the
     paper's pre-calculation property), it also gives `gain`, and the backward pass collapses over time.
+
+    A chain that keeps something of the gradients before, such as running means, gives `init` and `update`, and finds it
+    in `trace.state`. That state belongs to one attack on fixed samples, see :meth:`run`.
     """
 
     def backward(self, grad_spikes: Tensor, trace: Trace) -> Tensor:
@@ -32,6 +37,37 @@ class BackwardChain:
         :raises NoGain: If on these neurons the factor is not the same at every step: there `backward` is followed.
         """
         raise NotImplementedError(f"{type(self).__name__} has no time-independent gain")
+
+    def init(self, trace: Trace) -> State:
+        """
+        :param trace: What a forward pass left of a layer.
+        :return: The state before the first gradient: tensors `(T, B, ...)`, or `(1, B, ...)` of what has no time steps.
+        """
+        return ()
+
+    def update(self, state: State, trace: Trace) -> State:
+        """
+        :param state: The state after the gradient before. Only read.
+        :param trace: What the forward pass left of the layer.
+        :return: The state of this gradient, of the same shapes, which `backward` and `gain` find in `trace.state`.
+        """
+        return state
+
+    @property
+    def has_state(self) -> bool:
+        """Whether it keeps something from gradient to gradient."""
+        return type(self).init is not BackwardChain.init
+
+    @contextmanager
+    def run(self) -> Iterator[Run]:
+        """One attack on fixed samples: inside the block the chain's state goes on from gradient to gradient.
+
+        The first gradient inside says how many samples there are, and their order; of a later batch that holds only
+        some of them, say which with :meth:`Run.only`. Outside of a run every gradient is the first of one. Runs do not
+        nest: the innermost of a chain, or of a chain equal to it, counts.
+        """
+        with running([part for _, part in self.parts() if part.has_state]) as run:
+            yield run
 
     @property
     def has_gain(self) -> bool:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from art_snn.chains.base import BackwardChain, check_gamma
-from art_snn.surrogates import triangle
 from art_snn.neurons import Trace
+from art_snn.surrogates import triangle
 
 
 @dataclass(frozen=True)

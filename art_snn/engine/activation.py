@@ -13,11 +13,10 @@ from art_snn.engine.visit import given
 from art_snn.neurons import NotGiven, SpikingLayer, Value, at, changes
 
 
-def activation(problem: Problem, frames: Tensor, weight: float, chain: BackwardChain) -> tuple[Tensor, Pullback]:
+def activation(problem: Problem, frames: Tensor, chain: BackwardChain) -> tuple[Tensor, Pullback]:
     """
     :param problem: The network, as the engine sees it.
     :param frames: Encoded frames `(T, B, ...)`, over which the activation network takes the mean.
-    :param weight: Weight of the gradient.
     :param chain: A chain with an activation.
     :return: The activation network's logits `(B, K)`, and the map from a gradient there to one at the frames.
     """
@@ -31,7 +30,7 @@ def activation(problem: Problem, frames: Tensor, weight: float, chain: BackwardC
         logits = checked_output(problem.once(leaf, visitor), len(leaf))
 
     def pullback(grad: Tensor) -> Tensor:
-        return (weight / len(frames) * vjp(logits, leaf, grad)).expand_as(frames)
+        return (vjp(logits, leaf, grad) / len(frames)).expand_as(frames)
 
     return logits.detach(), pullback
 

@@ -8,9 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from art_snn.chains import BackwardChain
 from art_snn.engine.problem import Problem
-from art_snn.engine.visit import Simulate, Visits
+from art_snn.engine.visit import Rule, Simulate, Visits
 from art_snn.neurons import SpikingLayer
 
 #: Bytes of the largest spiking layer's activations in one go on a CPU, where no graph is kept: larger tensors come as
@@ -42,18 +41,18 @@ def footprint(problem: Problem, frames: Tensor) -> tuple[int, int]:
     return known[key]
 
 
-def batch_chunks(problem: Problem, frames: Tensor, kept: str = "") -> list[slice]:
+def batch_chunks(problem: Problem, frames: Tensor, graph: bool = False, replays: int = 0) -> list[slice]:
     """Slices of the batch that can run at once within the network's bound on activation memory.
 
     :param problem: The network, as the engine sees it.
     :param frames: Encoded frames `(T, B, ...)`.
-    :param kept: What is kept of the activations for a backward pass: nothing, those of a `"replay"` at batch B, or
-        those of all steps in a `"graph"`.
+    :param graph: Whether the activations of all steps are kept for a backward pass.
+    :param replays: How many replays at batch B are kept for one.
     :return: The whole batch in one slice where it fits, or where a layer in training mode sees the batch as a whole.
     """
     time_steps, batch = frames.shape[:2]
     bound = problem.memory_bound
-    if not kept and frames.device.type == "cpu":
+    if not graph and not replays and frames.device.type == "cpu":
         bound = min(bound, 3 * CHUNK)
     size = batch
     # No network is likely to need more than 256 numbers for every number of its input.
@@ -61,7 +60,7 @@ def batch_chunks(problem: Problem, frames: Tensor, kept: str = "") -> list[slice
     if not small and not any(module.training for module in problem.body.modules()):
         largest, total = footprint(problem, frames)
         # A convolution, its batch norm and the spikes stand beside each other; a graph keeps them all.
-        needed = 3 * {"": largest, "replay": total // time_steps, "graph": total}[kept]
+        needed = 3 * (graph * total + replays * total // time_steps or largest)
         size = max(1, bound // max(1, needed))
     return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
 
@@ -82,18 +81,20 @@ class Simulated(NamedTuple):
 def simulate_in_chunks(
     problem: Problem,
     frames: Tensor,
-    chains: Sequence[BackwardChain] = (),
+    rules: Sequence[Rule] = (),
     averages: int = 0,
     compare: bool = False,
+    first: int = 0,
 ) -> Simulated:
     """Run the network without a graph, some samples at a time.
 
     :param problem: The network, as the engine sees it.
     :param frames: Encoded frames `(T, B, ...)`.
-    :param chains: Chains whose gains are wanted.
+    :param rules: Chains whose gains are wanted.
     :param averages: How many averages over time are wanted too, see :class:`Simulate`.
     :param compare: Whether to compare what layers and chains say of themselves with what they do, see
         :class:`Simulate`.
+    :param first: Place of the first of these samples in the whole batch.
     :return: Logits and visits.
     """
     showed = True
@@ -101,7 +102,8 @@ def simulate_in_chunks(
     visits: list[Visits] = []
     with torch.no_grad():
         for chunk in batch_chunks(problem, frames):
-            simulate = Simulate(len(frames), chunk.stop - chunk.start, chains, averages, compare and not visits)
+            here = first + chunk.start
+            simulate = Simulate(len(frames), chunk.stop - chunk.start, rules, averages, compare and not visits, here)
             logits.append(problem.run(frames[:, chunk], simulate))
             visits.append(simulate.visits)
             showed &= simulate.showed

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from art_snn.chains import BackwardChain
-from art_snn.neurons import NotGiven, SpikingLayer, Trace
+from art_snn.chains.state import Moment
+from art_snn.neurons import NotGiven, SpikingLayer, Trace, Value, changes
 
 #: How far a gain may be from the factor of `backward`, in units of the largest: more than float32 rounds.
 ROUNDING = 1e-3
@@ -62,7 +63,7 @@ def check_needs(layer: SpikingLayer, currents: Tensor, chain: BackwardChain) -> 
     :raises NotGiven: If the chain needs what the layer does not give.
     :raises NotAsClaimed: If it needs the derivative of the layer's dynamics, and that is another.
     """
-    trace = _watched(layer, currents)
+    trace = _watched(layer, currents, chain)
     chain.backward(torch.ones_like(trace.spikes), trace)
 
 
@@ -77,7 +78,7 @@ def check_gain(layer: SpikingLayer, currents: Tensor, chain: BackwardChain) -> b
     :raises NotItsGain: If its gain is not the factor of its `backward`.
     :raises NotGiven: If the chain needs what the layer does not give.
     """
-    trace = _watched(layer, currents)
+    trace = _watched(layer, currents, chain)
     same = _random(trace.spikes[0], 0)
     found, defined = same * chain.gain(trace), chain.backward(same.expand_as(trace.spikes), trace)
     if not _close(defined, found.expand_as(defined), ROUNDING):
@@ -180,21 +181,24 @@ class _Watched(Trace):
         return found
 
     @property
-    def decay(self) -> float:
+    def decay(self) -> Value:
         decay = super().decay
         before, after = self.potentials[:-1], self.potentials[1:] - self.currents[1:]
         silent = self.spikes[:-1] == 0
-        if not _close(after * silent, decay * before * silent, ROUNDING, self.potentials):
+        then = decay[1:] if changes(decay) else decay
+        if not _close(after * silent, then * before * silent, ROUNDING, self.potentials):
             raise NotGiven(
-                f"the potential of {type(self.neuron).__name__} does not decay by its decay, {decay:g}, where "
-                "it does not fire: m(t) is not decay * m(t-1) + x(t)"
+                f"the potential of {type(self.neuron).__name__} does not decay by its decay where it does not fire: "
+                "m(t) is not decay * m(t-1) + x(t)"
             )
         return decay
 
 
-def _watched(layer: SpikingLayer, currents: Tensor) -> _Watched:
+def _watched(layer: SpikingLayer, currents: Tensor, chain: BackwardChain) -> _Watched:
     trace = layer.trace(currents.contiguous())
-    return _Watched(trace.currents, trace.potentials, trace.spikes, layer)
+    whole = slice(0, trace.spikes.shape[1])
+    state = Moment().state(chain, (layer, 0), trace, whole) if chain.has_state else ()
+    return _Watched(trace.currents, trace.potentials, trace.spikes, layer, state)
 
 
 def _close(found: Tensor, expected: Tensor, rounding: float, scale: Tensor | None = None) -> bool:

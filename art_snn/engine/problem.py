@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from art_snn.chains import BackwardChain
 from art_snn.health import GradientHealth
 from art_snn.neurons import Visitor
 from art_snn.randomness import Randomness
@@ -35,6 +36,22 @@ class Refusal(NamedTuple):
 
 
 @dataclass
+class Shared:
+    """Chains whose gradients at one input come out of one simulation.
+
+    :param chains: The chains.
+    :param x: The input.
+    :param state: The network's then, see :func:`art_snn.engine.isolate.state`.
+    :param made: What came out, see :class:`art_snn.engine.route.Linear`.
+    """
+
+    chains: tuple[BackwardChain, ...]
+    x: Tensor | None = None
+    state: Any = None
+    made: Any = None
+
+
+@dataclass
 class Seen:
     """What the engine saw of a problem.
 
@@ -47,6 +64,7 @@ class Seen:
     :param shown: Kinds of which a comparison of layers and chains showed something.
     :param footprints: Activation memory by the shape of the frames, see :mod:`art_snn.engine.chunk`.
     :param weights: Versions of the weights when they were last looked at.
+    :param shared: Chains that share a simulation now.
     """
 
     route: Route | None = None
@@ -58,6 +76,7 @@ class Seen:
     shown: set[Any] = field(default_factory=set)
     footprints: dict[Any, tuple[int, int]] = field(default_factory=dict)
     weights: tuple[tuple[int, int], ...] = ()
+    shared: Shared | None = None
 
 
 class Problem(Protocol):

@@ -1,13 +1,14 @@
 """Which route a gradient takes, and why.
 
 Three routes lead from a gradient at the logits to one at the input: `collapsed` (:mod:`art_snn.engine.collapse`),
-`step-by-step` (the body's graph over all T steps, each spiking layer crossed by the chain's `backward`, its definition)
-and `activation` (:mod:`art_snn.engine.activation`).
+`step-by-step` (:mod:`art_snn.engine.unroll`) and `activation` (:mod:`art_snn.engine.activation`).
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,17 +17,17 @@ from torch import Tensor
 from art_snn.chains import BackwardChain
 from art_snn.engine.activation import activation
 from art_snn.engine.affine import NotAffine
-from art_snn.engine.chunk import batch_chunks, simulate_in_chunks
+from art_snn.engine.chunk import Simulated, batch_chunks, simulate_in_chunks
 from art_snn.engine.claims import NotItsGain
 from art_snn.engine.collapse import compare_numbers, replay, vjp
 from art_snn.engine.compare import Due, due, note, refusal, remember
 from art_snn.engine.isolate import autocast, check_weights, left_alone, state
 from art_snn.engine.layout import over_time
-from art_snn.engine.problem import Problem, Pullback, Route
-from art_snn.engine.visit import AVERAGES, Simulate, StepByStep
+from art_snn.engine.problem import Problem, Pullback, Route, Shared
+from art_snn.engine.unroll import Unrolled
+from art_snn.engine.visit import AVERAGES, Rule, Simulate
 from art_snn.health import GradientHealth, stuck
-from art_snn.neurons import visiting
-from art_snn.randomness import States
+from art_snn.neurons import NoGain
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,8 @@ class AttackGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, problem: Problem, chain: BackwardChain) -> Tensor:
-        logits, ctx.pullback = linearise(problem, x.detach(), chain)
-        return logits
+        ctx.linear, ctx.chain = linearise(problem, x.detach(), chain), chain
+        return ctx.linear.logits.clone()  # others may share it
 
     @staticmethod
     def backward(ctx: Any, grad_logits: Tensor) -> tuple[Tensor, None, None]:
@@ -49,7 +50,21 @@ class AttackGradient(torch.autograd.Function):
             raise RuntimeError(
                 "a backward chain has no second derivative: the input's gradient cannot be differentiated."
             )
-        return ctx.pullback(_defined(grad_logits)), None, None
+        return ctx.linear.pull(_defined(grad_logits), ctx.chain), None, None
+
+
+@contextmanager
+def sharing(problem: Problem, chains: Sequence[BackwardChain]) -> Iterator[None]:
+    """Inside the block gradients along these chains, at the same input, come out of one simulation.
+
+    :param problem: The network, as the engine sees it.
+    :param chains: The chains; one that follows no simulation has its own pass all the same.
+    """
+    before, problem.seen.shared = problem.seen.shared, Shared(tuple(chains))
+    try:
+        yield
+    finally:
+        problem.seen.shared = before
 
 
 def _defined(grad_logits: Tensor) -> Tensor:
@@ -69,14 +84,13 @@ def _defined(grad_logits: Tensor) -> Tensor:
     return grad_logits.masked_fill(undefined.reshape(-1, *[1] * (grad_logits.dim() - 1)), 0.0)
 
 
-def linearise(problem: Problem, x: Tensor, chain: BackwardChain) -> tuple[Tensor, Pullback]:
+def linearise(problem: Problem, x: Tensor, chain: BackwardChain) -> Linear:
     """Run the network on `x` and prepare its backward pass along `chain`; the network is left as it was.
 
     :param problem: The network, as the engine sees it.
     :param x: Input `(B, ...)`, without a graph.
     :param chain: The backward chain.
-    :return: Logits `(B, K)` (for CBA, the activation network's) and the map from a gradient at the logits `(B, K)`
-        to one at the input `(B, ...)`, which may be called any number of times.
+    :return: Its logits, and the way back from there.
     :raises ValueError: If the chain mixes CBA with others, or a forced route cannot be taken.
     """
     parts = list(chain.parts())
@@ -87,44 +101,95 @@ def linearise(problem: Problem, x: Tensor, chain: BackwardChain) -> tuple[Tensor
             "so no single forward pass serves both. PyTorchSNNClassifier.loss_gradient and class_gradient add their "
             "gradients; attacks that differentiate the model itself need a mixture without it."
         )
-    leaf = x.clone().requires_grad_()
-    with left_alone(problem):
-        with torch.enable_grad():
-            frames = problem.frames(leaf)
-        if not frames.requires_grad:
-            raise ValueError("encoder gives frames without a gradient in the input.")
-        if alone:
-            logits, pull = activation(problem, frames, *parts[0])
-        else:
-            logits, pull = _simulated(problem, frames.detach(), parts)
+    shared = problem.seen.shared
+    if alone or shared is None or chain not in shared.chains:
+        return Linear(problem, x, [chain])
+    now = state(problem)
+    if shared.x is None or shared.state != now or not torch.equal(shared.x, x):
+        shared.made = None  # gone before the next is built
+        follow = [one for one in shared.chains if not any(part.has_activation for _, part in one.parts())]
+        shared.x, shared.state, shared.made = x.clone(), now, Linear(problem, x, follow)
+    shared.made.note(chain)
+    return shared.made
 
-    def pullback(grad: Tensor) -> Tensor:
-        reached = torch.autograd.grad(frames, leaf, pull(grad), retain_graph=True)[0].contiguous()
-        _look_after(problem, chain, frames.detach(), grad, reached)
+
+class Linear:
+    """The network at an input, and the way back from its logits along any of some chains.
+
+    :param problem: The network, as the engine sees it; it is left as it was.
+    :param x: Input `(B, ...)`, without a graph.
+    :param chains: The chains; one that follows no simulation stands alone.
+    """
+
+    def __init__(self, problem: Problem, x: Tensor, chains: Sequence[BackwardChain]) -> None:
+        self.problem = problem
+        parts = [part for chain in chains for _, part in chain.parts()]
+        self.leaf = x.clone().requires_grad_()
+        self.rules: list[Rule] = []
+        self.pieces: list[_Piece] = []
+        self.pull_activation: Pullback | None = None
+        with left_alone(problem):
+            with torch.enable_grad():
+                self.frames = problem.frames(self.leaf)
+            if not self.frames.requires_grad:
+                raise ValueError("encoder gives frames without a gradient in the input.")
+            if parts[0].has_activation:
+                #: Logits `(B, K)`; for CBA, the activation network's.
+                self.logits, self.pull_activation = activation(problem, self.frames, parts[0])
+            else:
+                self._simulate(parts)
+        if not self.pull_activation:
+            self.note(chains[0])
+
+    def _simulate(self, parts: Sequence[BackwardChain]) -> None:
+        """All chains that follow the simulation: collapsed where that is exact, step by step otherwise."""
+        problem, frames = self.problem, self.frames.detach()
+        different: list[BackwardChain] = []
+        different.extend(part for part in parts if part not in different)
+        self.rules = [Rule(part, frames.shape[1]) for part in different]
+        compare = due(problem, frames, different)
+        gained = [part for part in different if part.has_gain]
+        refused = problem.gradient_route == "step-by-step" or bool(refusal(problem, gained, compare))
+        replays = 0 if refused else len(gained)
+        self.chunks = batch_chunks(problem, frames, graph=replays < len(different), replays=replays)
+        self.pieces = [
+            _Piece(problem, frames[:, chunk], self.rules, len(self.chunks) > 1, compare, chunk.start)
+            for chunk in self.chunks
+        ]
+        self.logits = torch.cat([piece.logits for piece in self.pieces])
+
+    def note(self, chain: BackwardChain) -> None:
+        """Keep by which route a chain goes."""
+        rules = [rule for _, rule in self._wanted(chain)]
+        for piece in self.pieces:
+            self.problem.seen.route = piece.route(rules)
+
+    def pull(self, grad: Tensor, chain: BackwardChain) -> Tensor:
+        """
+        :param grad: Gradient at the logits `(B, K)`.
+        :param chain: One of the chains.
+        :return: Gradient at the input `(B, ...)`; it may be asked for any number of times.
+        """
+        wanted = self._wanted(chain)
+        if self.pull_activation is not None:
+            at_frames = self.pull_activation(grad)
+        else:
+            pulled = [piece.pull(grad[chunk], wanted) for piece, chunk in zip(self.pieces, self.chunks, strict=True)]
+            at_frames = torch.cat(pulled, 1)
+            for _, rule in wanted:
+                if rule.moment is not None:
+                    rule.moment.leave()
+        reached = torch.autograd.grad(self.frames, self.leaf, at_frames, retain_graph=True)[0].contiguous()
+        _look_after(self.problem, chain, self.frames.detach(), grad, reached)
         return reached
 
-    return logits, pullback
-
-
-def _simulated(problem: Problem, frames: Tensor, parts: list[tuple[float, BackwardChain]]) -> tuple[Tensor, Pullback]:
-    """All chains that follow the simulation: collapsed where that is exact, step by step otherwise.
-
-    :param problem: The network, as the engine sees it.
-    :param frames: Encoded frames `(T, B, ...)`, without a graph.
-    :param parts: The weighted chains.
-    :return: Logits, and the map from a gradient there to one at the frames.
-    """
-    chains = [part for _, part in parts]
-    stepwise = problem.gradient_route == "step-by-step" or not all(part.has_gain for part in chains)
-    compare = due(problem, frames, chains)
-    graph = stepwise or refusal(problem, chains, compare)
-    chunks = batch_chunks(problem, frames, "graph" if graph else "replay")
-    pieces = [_Piece(problem, frames[:, chunk], parts, lazy=len(chunks) > 1, due=compare) for chunk in chunks]
-
-    def pullback(grad: Tensor) -> Tensor:
-        return torch.cat([piece.pull(grad[chunk]) for piece, chunk in zip(pieces, chunks, strict=True)], 1)
-
-    return torch.cat([piece.logits for piece in pieces]), pullback
+    def _wanted(self, chain: BackwardChain) -> list[tuple[float, Rule]]:
+        """The parts of a chain, weighted, as they are followed here."""
+        return [
+            (weight, next(rule for rule in self.rules if rule.chain == part))
+            for weight, part in chain.parts()
+            if not part.has_activation
+        ]
 
 
 class _Piece:
@@ -132,98 +197,105 @@ class _Piece:
 
     :param problem: The network, as the engine sees it.
     :param frames: Encoded frames `(T, b, ...)`, without a graph.
-    :param parts: The weighted chains.
+    :param rules: The chains.
     :param lazy: Build a step-by-step graph only when it is pulled back, and drop it then, so that the graphs of many
         pieces do not pile up.
     :param due: What is to be compared.
+    :param first: Place of its first sample in the batch.
     """
 
     def __init__(
-        self, problem: Problem, frames: Tensor, parts: list[tuple[float, BackwardChain]], lazy: bool, due: Due
+        self, problem: Problem, frames: Tensor, rules: Sequence[Rule], lazy: bool, due: Due, first: int
     ) -> None:
-        self.problem, self.frames, self.due = problem, frames, due
+        self.problem, self.frames, self.lazy, self.due, self.first = problem, frames, lazy, due, first
         self.mean = over_time(frames).clone().requires_grad_()
         self.state, self.precision = state(problem) if lazy else None, autocast(frames.device.type)
-        self.replays: list[tuple[float, Tensor]] = []
-        self.unrolled: tuple[StepByStep, Tensor, Tensor] | None = None
-
-        gained = [(weight, part) for weight, part in parts if part.has_gain]
-        reason = (
-            "it was asked for"
-            if problem.gradient_route == "step-by-step"
-            else refusal(problem, [part for _, part in gained], due)
-        )
-        if gained and not reason:
-            reason = self._collapse(gained)
-        if reason:
-            gained = []
-        self.stepwise = [(weight, part) for weight, part in parts if (weight, part) not in gained]
-        if self.stepwise and not reason:
-            without = {type(part).__name__ for _, part in self.stepwise}
-            reason = f"{', '.join(sorted(without))} has no time-independent gain"
+        self.random = problem.randomness.now()
+        self.unrolled: Unrolled | None = None
+        self.replays: list[tuple[Rule, Tensor]] = []
+        gained = [rule for rule in rules if rule.chain.has_gain]
+        self.stepwise = [rule for rule in rules if rule not in gained]
+        self.reason = "it was asked for" if problem.gradient_route == "step-by-step" else ""
+        self.reason = self.reason or refusal(problem, [rule.chain for rule in gained], due)
+        if gained and not self.reason:
+            self.reason = self._collapse(gained)
+        if not self.replays:
+            self.stepwise = list(rules)
+            if self.unrolled is None:
+                self._simulate([], 0)
         if self.stepwise and problem.gradient_route == "collapsed":
-            raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.")
-        self.random: States | None = None
-        if self.stepwise and not lazy:
-            self.unrolled = self._unroll()
-            self.logits = self.unrolled[2].detach()
-        elif self.stepwise:
-            self.random = problem.randomness.now()
-            self.logits = simulate_in_chunks(problem, frames).logits
-            if problem.randomness.moved(self.random):  # in one go, as its graph will be, to draw the same
-                problem.randomness.go_back(self.random)
-                with torch.no_grad():
-                    self.logits = problem.run(frames, Simulate(frames.shape[0], frames.shape[1]))
-        problem.seen.route = (
-            Route("step-by-step", reason)
-            if self.stepwise
-            else Route("collapsed", "the layers between spiking layers are affine")
-        )
+            raise ValueError(f"gradient_route='collapsed' cannot be taken: {self.route(self.stepwise).reason}.")
 
-    def pull(self, grad: Tensor) -> Tensor:
+    def route(self, rules: Sequence[Rule]) -> Route:
+        """
+        :param rules: Some of the chains.
+        :return: How they are followed, and why.
+        """
+        stepwise = [rule for rule in rules if rule in self.stepwise]
+        if not stepwise:
+            return Route("collapsed", "the layers between spiking layers are affine")
+        without = {type(rule.chain).__name__ for rule in stepwise}
+        return Route("step-by-step", self.reason or f"{', '.join(sorted(without))} has no time-independent gain")
+
+    def pull(self, grad: Tensor, wanted: Sequence[tuple[float, Rule]]) -> Tensor:
         """
         :param grad: Gradient at the logits `(b, K)`.
+        :param wanted: The chains that are followed, weighted.
         :return: Gradient at the frames `(T, b, ...)`.
         """
         at_mean: Tensor | None = None
-        for weight, replayed in self.replays:
-            at_mean = accumulate(at_mean, vjp(replayed, self.mean, grad), weight)
+        for weight, rule in wanted:
+            for replayed in (replayed for found, replayed in self.replays if found is rule):
+                at_mean = accumulate(at_mean, vjp(replayed, self.mean, grad), weight)
         at_frames = None if at_mean is None else (at_mean / len(self.frames)).expand_as(self.frames)
-        if self.stepwise:
-            if self.unrolled is None and state(self.problem) != self.state:
+        stepwise = [(weight, rule) for weight, rule in wanted if rule in self.stepwise]
+        if stepwise:
+            if self.lazy and state(self.problem) != self.state:
                 raise RuntimeError("the network's weights or modes changed between its forward and backward pass.")
-            with left_alone(self.problem, self.random), self.precision:
-                tape, leaf, unrolled = self._unroll() if self.unrolled is None else self.unrolled
+            with left_alone(self.problem, self.random if self.lazy else None), self.precision:
+                unrolled = self.unrolled or self._unroll(self._visitor([], 0))
                 at_frames = None if at_frames is None else at_frames.clone()
-                with visiting(tape):  # checkpointed parts of the body run again
-                    for weight, tape.chain in self.stepwise:
-                        at_frames = accumulate(at_frames, vjp(unrolled, leaf, grad), weight)
+                for weight, rule in stepwise:
+                    at_frames = accumulate(at_frames, unrolled.pull(rule, grad), weight)
         assert at_frames is not None
         return at_frames
 
-    def _unroll(self) -> tuple[StepByStep, Tensor, Tensor]:
-        chains = [part for _, part in self.stepwise]
+    def _visitor(self, gained: Sequence[Rule], averages: int) -> Simulate:
         time_steps, batch = self.frames.shape[:2]
-        tape = StepByStep(time_steps, batch, chains[0], chains if self.due.layers else ())
-        leaf = self.frames.detach().requires_grad_()
-        with torch.enable_grad():
-            return tape, leaf, self.problem.run(leaf, tape)
+        return Simulate(time_steps, batch, gained, averages, self.due.layers, self.first)
 
-    def _collapse(self, gained: list[tuple[float, BackwardChain]]) -> str:
+    def _unroll(self, simulate: Simulate) -> Unrolled:
+        return Unrolled(self.problem, self.frames, simulate, self.stepwise, self.due.layers)
+
+    def _simulate(self, gained: Sequence[Rule], averages: int) -> Simulated:
+        """Logits, and the gains of some chains: out of the graph that others will cross, if one is built now."""
+        problem = self.problem
+        simulate = self._visitor(gained, averages)
+        if self.stepwise and not self.lazy:
+            self.unrolled = self._unroll(simulate)
+            simulated = Simulated(self.unrolled.logits.detach(), simulate.visits, simulate.showed)
+        else:
+            simulated = simulate_in_chunks(problem, self.frames, gained, averages, self.due.layers, self.first)
+            if self.stepwise and problem.randomness.moved(self.random):  # in one go, as its graph will be
+                problem.randomness.go_back(self.random)
+                with torch.no_grad():
+                    simulated = Simulated(problem.run(self.frames, simulate), simulate.visits, simulate.showed)
+        self.logits = simulated.logits
+        return simulated
+
+    def _collapse(self, gained: Sequence[Rule]) -> str:
         """Simulate, and replay for each chain; the reason if body or chains refuse."""
-        problem, due, chains = self.problem, self.due, [part for _, part in gained]
-        random = problem.randomness.now()
+        problem, due = self.problem, self.due
         try:
-            averages = len(AVERAGES) if due.numbers else 0
-            self.logits, visits, showed = simulate_in_chunks(problem, self.frames, chains, averages, due.layers)
-            for index, (weight, _) in enumerate(gained):
-                self.replays.append((weight, replay(problem, self.mean, visits, index)))
+            logits, visits, showed = self._simulate(gained, len(AVERAGES) if due.numbers else 0)
+            for index, rule in enumerate(gained):
+                self.replays.append((rule, replay(problem, self.mean, visits, index)))
             if due.numbers:
-                replayed = self.replays[0][1]
-                compare_numbers(problem, self.mean, visits, self.logits, replayed, len(self.frames))
-        except (NotAffine, NotItsGain) as reason:
+                compare_numbers(problem, self.mean, visits, logits, self.replays[0][1], len(self.frames))
+        except (NotAffine, NotItsGain, NoGain) as reason:
             self.replays.clear()
-            problem.randomness.go_back(random)
+            self.unrolled = None
+            problem.randomness.go_back(self.random)
             remember(problem, reason, due)
             return str(reason)
         if due.numbers:
@@ -279,5 +351,5 @@ def _silent(problem: Problem, frames: Tensor) -> tuple[str, ...]:
     except ValueError:  # a body that runs at its own batch size only
         return ()
     names = {module: f"body.{name}" for name, module in problem.body.named_modules()}
-    found = [layer for layer, (rate,) in simulate.visits if bool((rate.flatten(1).amax(1) == 0).any())]
+    found = [layer for layer, (rate,) in simulate.visits if bool((rate.flatten(1).abs().amax(1) == 0).any())]
     return tuple(dict.fromkeys(names.get(layer, type(layer).__name__) for layer in found))

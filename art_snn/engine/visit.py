@@ -5,25 +5,32 @@ A visitor gets the layer and its input, and returns what the layers above shall 
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from art_snn.chains import BackwardChain
+from art_snn.chains.state import Visit, moment_of
 from art_snn.engine.affine import NotAffine
 from art_snn.engine.claims import check_gain, check_layer, check_needs
 from art_snn.engine.layout import Unfold, blocks, empty_like, full, loudest
-from art_snn.neurons import NotGiven, Recomputing, SpikingLayer, Trace, recomputing
+from art_snn.neurons import NoGain, NotGiven, Recomputing, SpikingLayer, Trace, at, changes, recomputing
+
+logger = logging.getLogger(__name__)
 
 #: Spiking layers in the order in which a pass met them, each with the gains of the chains in question, and perhaps its
 #: averages over time.
 Visits = list[tuple[SpikingLayer, list[Tensor]]]
 
-
-#: Of a layer's input and output `(T, B, ...)`, for each neuron: firing rate, mean input, largest absolute input.
+#: Of a layer's input and output `(T, B, ...)`, for each neuron: mean output (the firing rate, where spikes are not
+#: scaled), mean input, largest absolute input.
 AVERAGES: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
     lambda x, spikes: spikes.mean(0),
     lambda x, spikes: x.mean(0),
@@ -31,49 +38,100 @@ AVERAGES: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
 )
 
 
+class Rule:
+    """A chain at one gradient, with its state then, if it has one.
+
+    :param chain: The chain.
+    :param batch: Number of samples of the batch.
+    :raises ValueError: If a run of the chain is under way on other samples.
+    """
+
+    def __init__(self, chain: BackwardChain, batch: int) -> None:
+        self.chain = chain
+        self.moment = moment_of(chain, batch)
+
+    def gain(self, trace: Trace, visit: Visit, block: slice) -> Tensor:
+        """
+        :param trace: What a simulation left of a layer, of some samples `(T, b, ...)`.
+        :param visit: Which visit of which layer.
+        :param block: Which samples of the batch.
+        :return: The factor of a gradient on its way from the layer's output to its currents, `(b, ...)`.
+        :raises NoGain: If it is not the same at every step.
+        """
+        return given(self.chain, _gain, self.chain, self._remembering(trace, visit, block))
+
+    def backward(self, grad_spikes: Tensor, trace: Trace, visit: Visit, block: slice) -> Tensor:
+        """
+        :param grad_spikes: Gradient at the spikes `(T, b, ...)`.
+        :param trace: As for :meth:`gain`.
+        :param visit: As for :meth:`gain`.
+        :param block: As for :meth:`gain`.
+        :return: Gradient at the currents `(T, b, ...)`.
+        """
+        return given(self.chain, self.chain.backward, grad_spikes, self._remembering(trace, visit, block))
+
+    def _remembering(self, trace: Trace, visit: Visit, block: slice) -> Trace:
+        if self.moment is None:
+            return trace
+        return replace(trace, state=self.moment.state(self.chain, visit, trace, block))
+
+
 class Simulate(Unfold):
     """Visitor: run the neurons, without a graph, and keep the gains of the given chains.
 
     :param time_steps: T.
     :param batch: B.
-    :param chains: Chains whose gains are wanted; none for plain inference.
+    :param rules: Chains whose gains are wanted; none for plain inference.
     :param averages: How many of :data:`AVERAGES` to keep behind the gains.
     :param compare: Whether to compare what layers and chains say of themselves with what they do.
+    :param first: Place of the first of these samples in the whole batch.
     """
 
     def __init__(
         self,
         time_steps: int,
         batch: int,
-        chains: Sequence[BackwardChain] = (),
+        rules: Sequence[Rule] = (),
         averages: int = 0,
         compare: bool = False,
+        first: int = 0,
     ) -> None:
         super().__init__(time_steps, batch)
-        self.chains, self.averages, self.compare = chains, averages, compare
+        self.rules, self.averages, self.compare, self.first = rules, averages, compare, first
         self.visits: Visits = []
+        self.met: Counter[SpikingLayer] = Counter()
         #: Whether what was compared showed something: every layer fired.
         self.showed = True
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        return layer.graded(self.spikes(layer, x)).flatten(0, 1)
+
+    def spikes(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        """
+        :param layer: The spiking layer that runs now.
+        :param x: Its input `(T*B, ...)` or `(B, ...)`.
+        :return: Its spikes `(T, B, ...)`.
+        """
         currents = self.unfold(layer, x)
-        if not self.chains and not self.averages:
-            return _simulate(layer, currents).flatten(0, 1)
+        visit = (layer, self.met[layer])
+        self.met[layer] += 1
+        if not self.rules and not self.averages:
+            return _simulate(layer, currents)
         if self.compare:
             loud = full(loudest(currents))
             check_layer(layer, loud)
-            for chain in self.chains:
-                self.showed &= given(chain, check_gain, layer, loud, chain)
+            for rule in self.rules:
+                self.showed &= given(rule.chain, check_gain, layer, loud, rule.chain)
         spikes = empty_like(currents)
-        kept = [torch.empty_like(currents[0]) for _ in range(len(self.chains) + self.averages)]
+        kept = [torch.empty_like(currents[0]) for _ in range(len(self.rules) + self.averages)]
         for block, part in blocks(currents):
             trace = _traced(layer, part, spikes[:, block])
-            found = [given(chain, chain.gain, trace) for chain in self.chains]
-            found += [average(part, spikes[:, block]) for average in AVERAGES[: self.averages]]
+            found = [rule.gain(trace, visit, shifted(block, self.first)) for rule in self.rules]
+            found += [average(part, layer.graded(spikes[:, block])) for average in AVERAGES[: self.averages]]
             for whole, value in zip(kept, found, strict=True):
                 whole[block] = value
         self.visits.append((layer, kept))
-        return spikes.flatten(0, 1)
+        return spikes
 
 
 class Revisit:
@@ -119,32 +177,33 @@ class Replay(Revisit):
 
 
 class StepByStep(Unfold, Recomputing):
-    """Visitor: run the neurons and cross them backward by `chain`, which may be changed between backward passes.
+    """Visitor: run the neurons as `simulate` does, and cross them backward by `rule`.
 
-    :param time_steps: T.
-    :param batch: B.
-    :param chain: The chain to begin with.
-    :param compare: Chains for which it is compared what layers say of themselves with what they do.
+    :param simulate: Runs the neurons, and keeps the gains of other chains meanwhile, if those are wanted.
+    :param rules: The chains that cross; `rule`, which begins with the first, may be changed between backward passes.
+    :param compare: Whether to compare what layers say of themselves with what they do.
     """
 
-    def __init__(
-        self, time_steps: int, batch: int, chain: BackwardChain, compare: Sequence[BackwardChain] = ()
-    ) -> None:
-        super().__init__(time_steps, batch)
-        self.chain, self.compare = chain, compare
+    def __init__(self, simulate: Simulate, rules: Sequence[Rule], compare: bool = False) -> None:
+        super().__init__(simulate.time_steps, simulate.batch)
+        self.simulate, self.rules, self.compare = simulate, rules, compare
+        self.rule = rules[0]
+        #: Whether the graph is there: what runs now, runs again for a backward pass (gradient checkpointing).
+        self.built = False
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
-        if self.compare:
+        if self.compare and not self.built:
             currents = full(loudest(self.unfold(layer, x.detach())))
             check_layer(layer, currents)
-            for chain in self.compare:
-                given(chain, check_needs, layer, currents, chain)
+            for rule in self.rules:
+                given(rule.chain, check_needs, layer, currents, rule.chain)
         recomputing(layer, self)
-        return _Spike.apply(x, layer, self).flatten(0, 1)
+        learned = [parameter for parameter in layer.parameters() if parameter.requires_grad]
+        return _Spike.apply(x, layer, self, *learned).flatten(0, 1)
 
     def same(self, other: Recomputing) -> bool:
-        mine = (self.time_steps, self.batch, self.chain)
-        return isinstance(other, StepByStep) and mine == (other.time_steps, other.batch, other.chain)
+        mine = (self.time_steps, self.batch, self.rule.chain)
+        return isinstance(other, StepByStep) and mine == (other.time_steps, other.batch, other.rule.chain)
 
     def fits(self, x: Tensor) -> bool:
         return x.dim() > 0 and len(x) in (self.batch, self.time_steps * self.batch)
@@ -154,40 +213,148 @@ class _Spike(torch.autograd.Function):
     """One spiking layer over all time steps, crossed backward by the tape's chain.
 
     Only the currents are kept. The backward pass simulates them again, block by block: that is cheaper than to write
-    the whole trace to memory and read it back.
+    the whole trace to memory and read it back. `learned` are the layer's own parameters that train with the weights.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: SpikingLayer, tape: StepByStep) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layer: SpikingLayer, tape: StepByStep, *learned: nn.Parameter) -> Tensor:
         ctx.layer, ctx.tape = layer, tape
-        ctx.save_for_backward(x)
-        return _simulate(layer, tape.unfold(layer, x))
+        ctx.save_for_backward(x, *learned)
+        if not tape.built:
+            ctx.visit = (layer, tape.simulate.met[layer])
+            return layer.graded(tape.simulate.spikes(layer, x))
+        if any(rule.moment is not None for rule in tape.rules):
+            raise ValueError(
+                f"chain {type(tape.rule.chain).__name__} has a state for each visit of a layer, and gradient "
+                "checkpointing visits layers again: take the checkpoints out of the body, or another chain."
+            )
+        ctx.visit = (layer, 0)
+        return layer.graded(_simulate(layer, tape.unfold(layer, x)))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None]:
-        (x,) = ctx.saved_tensors
-        currents = ctx.tape.unfold(ctx.layer, x)
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        x, *learned = ctx.saved_tensors
+        tape, learning = ctx.tape, _Learning(learned)
+        currents = tape.unfold(ctx.layer, x)
         steady = len(x) != currents.shape[0] * currents.shape[1]  # the same current at every step
         grad = torch.empty_like(x)
-        into = grad if steady else ctx.tape.unfold(ctx.layer, grad)
+        into = grad if steady else tape.unfold(ctx.layer, grad)
         for block, part in blocks(currents):
-            trace = ctx.layer.trace(part)
-            crossed = given(ctx.tape.chain, ctx.tape.chain.backward, full(grad_spikes[:, block]), trace)
+            trace = learning.watched(ctx.layer.trace(part))
+            of_batch = shifted(block, tape.simulate.first)
+            at_output = full(grad_output[:, block])
+            crossed = tape.rule.backward(ctx.layer.graded(at_output), trace, ctx.visit, of_batch)
+            if learning.asked:
+                learning.scale(at_output, trace)
             if steady:
                 into[block] = crossed.sum(0)
             else:
                 into[:, block] = crossed
-        return grad, None, None
+        if learned and not learning.asked:
+            stays(ctx.layer, tape.rule.chain)
+        return grad, None, None, *learning.grads
+
+
+class _Learning:
+    """The gradients at a layer's own parameters, which add up when a chain asks for the layer's derivative.
+
+    :param parameters: The parameters; none in an attack.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self.parameters = tuple(parameters)
+        self.grads: list[Tensor | None] = [None] * len(self.parameters)
+        #: Whether a chain asked, and the layer knew.
+        self.asked = False
+
+    def watched(self, trace: Trace) -> Trace:
+        if not self.parameters:
+            return trace
+        return _LearningTrace(trace.currents, trace.potentials, trace.spikes, trace.neuron, trace.state, learning=self)
+
+    def derivative(self, grad_spikes: Tensor, slopes: Tensor, trace: Trace) -> Tensor:
+        try:
+            crossed, found = trace.neuron.derivatives(grad_spikes, slopes, trace, self.parameters)
+        except NotGiven:  # a layer that gives the gradient at its currents only
+            return trace.neuron.derivative(grad_spikes, slopes, trace)
+        self.asked = True
+        self._add(found)
+        return crossed
+
+    def scale(self, grad_output: Tensor, trace: Trace) -> None:
+        """What the output depends on besides the spikes."""
+        with torch.enable_grad():
+            scale = trace.neuron.value("scale", trace.spikes) if hasattr(trace.neuron, "scale") else 1.0
+        if isinstance(scale, Tensor) and scale.requires_grad:
+            at_scale = (grad_output * trace.spikes).sum_to_size(scale.shape)
+            self._add(torch.autograd.grad(scale, self.parameters, at_scale, allow_unused=True))
+
+    def _add(self, found: Sequence[Tensor | None]) -> None:
+        for place, new in enumerate(found):
+            old = self.grads[place]
+            if new is not None:
+                self.grads[place] = new if old is None else old + new
+
+
+@dataclass(frozen=True)
+class _LearningTrace(Trace):
+    learning: _Learning = field(kw_only=True)
+
+    def derivative(self, grad_spikes: Tensor, slopes: Tensor) -> Tensor:
+        return self.learning.derivative(grad_spikes, slopes, self)
+
+
+#: What was said of a layer by :func:`stays`.
+_said: WeakKeyDictionary[SpikingLayer, set[str]] = WeakKeyDictionary()
+
+
+def stays(layer: SpikingLayer, chain: BackwardChain) -> None:
+    """Say, once, that a chain does not train a layer's own parameters, where it has some that could be.
+
+    :param layer: A spiking layer.
+    :param chain: The chain that the training follows.
+    """
+    own = [name for name, parameter in layer.named_parameters() if parameter.requires_grad]
+    if own and repr(chain) not in _said.setdefault(layer, set()):
+        _said[layer].add(repr(chain))
+        logger.warning(
+            "%s of %s: %s does not train what neurons themselves depend on, so that it stays as it is. STBP does, "
+            "where a layer gives the derivative by it (SpikingLayer.derivatives).",
+            ", ".join(own),
+            type(layer).__name__,
+            type(chain).__name__,
+        )
+
+
+def _gain(chain: BackwardChain, trace: Trace) -> Tensor:
+    layer, gain = trace.neuron, chain.gain(trace)
+    scale = layer.value("scale", trace.currents) if hasattr(layer, "scale") else 1.0
+    if changes(scale):
+        raise NoGain(f"{type(layer).__name__} scales its spikes otherwise at every step")
+    scale = at(scale, 0)
+    return gain if not isinstance(scale, Tensor) and scale == 1.0 else gain * scale
+
+
+def shifted(block: slice, by: int) -> slice:
+    """
+    :param block: Some samples of a part of the batch.
+    :param by: Place of that part's first sample in the batch.
+    :return: Those samples of the batch.
+    """
+    return slice(block.start + by, block.stop + by)
 
 
 def given(chain: BackwardChain, rule: Callable[..., Any], *arguments: Any) -> Any:
     """What a chain's rule gives.
 
     :raises ValueError: If it needs what the neuron does not give; the message names the chain.
+    :raises NoGain: If it has none on these neurons; likewise.
     """
     try:
         return rule(*arguments)
+    except NoGain as reason:
+        raise NoGain(f"{type(chain).__name__} has no time-independent gain here: {reason}", chain) from None
     except NotGiven as lacking:
         raise NotGiven(f"chain {type(chain).__name__} cannot cross this network: {lacking}.") from None
 

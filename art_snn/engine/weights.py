@@ -34,8 +34,8 @@ from art_snn.engine.compare import Compare, due, refusal, remember
 from art_snn.engine.isolate import buffers_kept, left_alone, undo_buffers
 from art_snn.engine.layout import over_time
 from art_snn.engine.problem import Problem
-from art_snn.engine.visit import AVERAGES, Simulate, StepByStep
-from art_snn.neurons import SpikingLayer
+from art_snn.engine.visit import AVERAGES, Rule, Simulate, StepByStep, stays
+from art_snn.neurons import NoGain, SpikingLayer
 
 Statistics = tuple[Tensor, Tensor]  # of one batch norm over all steps: mean and variance of each channel
 
@@ -49,11 +49,12 @@ def logits_for_training(problem: Problem, frames: Tensor, chain: BackwardChain) 
     :return: Logits `(B, K)`.
     """
     compare = due(problem, frames, [chain])
-    stepwise = StepByStep(frames.shape[0], frames.shape[1], chain, [chain] if compare.layers else ())
+    rule = Rule(chain, frames.shape[1])
+    stepwise = StepByStep(Simulate(frames.shape[0], frames.shape[1]), [rule], compare.layers)
     if not chain.has_gain or problem.gradient_route == "step-by-step" or refusal(problem, [chain], compare):
         return problem.run(frames, stepwise)
     averages = len(AVERAGES) if compare.numbers else 1
-    simulate = Simulate(frames.shape[0], frames.shape[1], [chain], averages, compare.layers)
+    simulate = Simulate(frames.shape[0], frames.shape[1], [rule], averages, compare.layers)
     recorder, mean, undo = _RecordBatchNorm(), over_time(frames), undo_buffers(problem)
     try:
         with torch.no_grad(), recorder:
@@ -63,12 +64,14 @@ def logits_for_training(problem: Problem, frames: Tensor, chain: BackwardChain) 
         with buffers_kept(problem), replay_norm:
             out = problem.once(mean, visitor)
         visitor.agree(out, logits)
-    except (NotAffine, NotItsGain) as reason:
+    except (NotAffine, NotItsGain, NoGain) as reason:
         if problem.gradient_route == "collapsed":
             raise ValueError(f"gradient_route='collapsed' cannot be taken: {reason}.") from None
         remember(problem, reason, compare)
         undo()  # the step is taken again
         return problem.run(frames, stepwise)
+    for layer, _ in simulate.visits:
+        stays(layer, chain)
     return out
 
 

@@ -1,4 +1,4 @@
-"""Spiking neurons: their dynamics as functions, the trace that they leave, and layers that own both and their derivative.
+"""Spiking neurons: dynamics as functions, the trace that they leave, and layers that own both and their derivative.
 
 =============  =================================================================================
 `dynamics`     Eqs. 1-4 and their derivative, pure functions
@@ -14,6 +14,7 @@ from __future__ import annotations
 from art_snn.neurons.dynamics import RESETS, derivative, simulate
 from art_snn.neurons.equations import Dynamics
 from art_snn.neurons.layer import (
+    Between,
     NoGain,
     NotGiven,
     Recomputing,
@@ -31,6 +32,7 @@ __all__ = [
     "IF",
     "LIF",
     "RESETS",
+    "Between",
     "Dynamics",
     "NoGain",
     "NotGiven",

@@ -192,8 +192,8 @@ def sensitivities(
 ) -> dict[str, Tensor]:
     r"""The derivative of Eqs. 1-4 by what the neurons are set by.
 
-    With G(t) as :func:`derivative` gives it, H(t) = λ(t+1) G(t+1) the gradient at v(t), H(T) = 0, and h(t) that at s(t),
-    g(t) and what comes through the reset. s(t) is a function of m(t) - θ, so that ∂s(t)/∂θ = -σ(t):
+    With G(t) as :func:`derivative` gives it, H(t) = λ(t+1) G(t+1) the gradient at v(t), H(T) = 0, and h(t) that at
+    s(t): g(t) and what comes through the reset. s(t) is a function of m(t) - θ, so that ∂s(t)/∂θ = -σ(t):
 
     .. math::
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from art_snn.neurons.dynamics import begin, fire
-from art_snn.neurons.layer import SpikingLayer, State, Trace
+from art_snn.neurons.layer import Between, SpikingLayer, Trace
 from art_snn.neurons.values import Value, at
 
 
@@ -16,8 +16,8 @@ class Dynamics(SpikingLayer):
     """Neurons given by two equations, from which simulation, trace and derivative follow.
 
     A subclass sets `threshold` and writes :meth:`charge` and :meth:`settle` in operations that torch can differentiate.
-    A spike is fired where m(t) ≥ θ, or > θ if it sets `strict = True`, and v(0) = 0, or `v_init` if it sets one. All may
-    be parameters, or depend on some: STBP trains them.
+    A spike is fired where m(t) ≥ θ, or > θ if it sets `strict = True`, and v(0) = 0, or `v_init` if it sets one. What
+    they use may be parameters, or computed from some: STBP trains them.
     """
 
     strict = False
@@ -39,11 +39,11 @@ class Dynamics(SpikingLayer):
         raise NotImplementedError(f"{type(self).__name__} defines no settle(m, spike)")
 
     @torch.no_grad()
-    def begin(self, current: Tensor) -> State:
+    def begin(self, current: Tensor) -> Between:
         return begin(current, self._at_rest(current.unsqueeze(0))), 0
 
     @torch.no_grad()
-    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, current: Tensor, state: Between) -> tuple[Tensor, Between]:
         v, t = state
         threshold = self.value("threshold", current.expand(0, *current.shape))
         _, spikes, v = self._advance(current, v.clone(), at(threshold, t))
@@ -104,17 +104,21 @@ class _Learned:
     """The gradients at some parameters, as they add up."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self.parameters, self.grads = tuple(parameters), [None] * len(parameters)  # type: list[Tensor | None]
+        self.parameters = tuple(parameters)
+        self.grads: list[Tensor | None] = [None] * len(self.parameters)
 
     def back(self, output: Tensor, inputs: tuple[Tensor, ...], grad: Tensor) -> Sequence[Tensor]:
         """The gradient at some inputs of an output; that at the parameters is added."""
-        found = torch.autograd.grad(output, (*inputs, *self.parameters), grad, retain_graph=True, allow_unused=True)
+        ends = (*inputs, *self.parameters)
+        found: Sequence[Tensor | None] = [None] * len(ends)
+        if output.requires_grad:
+            found = torch.autograd.grad(output, ends, grad, retain_graph=True, allow_unused=True)
         self.grads = [
             old if new is None else new if old is None else old + new
             for old, new in zip(self.grads, found[len(inputs) :], strict=True)
         ]
-        ends = zip(inputs, found[: len(inputs)], strict=True)
-        return [torch.zeros_like(one) if new is None else new for one, new in ends]
+        pairs = zip(inputs, found, strict=False)
+        return [torch.zeros_like(one) if new is None else new for one, new in pairs]
 
     def add(self, value: Value, grad: Tensor) -> None:
         """Add the gradient by way of a value that broadcasts."""

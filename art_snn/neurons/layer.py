@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from art_snn.neurons.values import Value, spread
 
+#: What a chain keeps of a layer from gradient to gradient: tensors `(T, B, ...)` or `(1, B, ...)`.
+State = tuple[Tensor, ...]
 #: What a layer is in between two steps: v(t), and the number of steps that it ran.
-State = tuple[Tensor, int]
+Between = tuple[Tensor, int]
 
 
 class NotGiven(ValueError):
@@ -45,12 +47,14 @@ class Trace:
     :param potentials: Membrane potentials before the spike, m(t), shape `(T, B, ...)`.
     :param spikes: Spikes s(t), 0 or 1, shape `(T, B, ...)`.
     :param neuron: The layer that they are of.
+    :param state: What the chain keeps of the layer, if it is one with state.
     """
 
     currents: Tensor
     potentials: Tensor
     spikes: Tensor
     neuron: SpikingLayer
+    state: State = ()
 
     @property
     def mean_current(self) -> Tensor:
@@ -165,9 +169,9 @@ class SpikingLayer(nn.Module):
     go how all time steps run. What a layer says of itself is compared with what it does.
     """
 
-    #: Firing threshold θ, at which surrogate gradients are centred and in units of which CBA and RGA take currents. Like
-    #: all that neurons are set by it is a number; or a tensor or parameter without dimensions, over channels, neurons,
-    #: or time steps and neurons; or a property that computes one from parameters.
+    #: Firing threshold θ, at which surrogate gradients are centred and in units of which CBA and RGA take currents.
+    #: Like all that neurons are set by it is a number; or a tensor or parameter without dimensions, over channels,
+    #: neurons, or time steps and neurons; or a property that computes one from parameters.
     threshold: Value
     #: Spikes are s(t) times this at the layer's output (graded spikes); 1 where a layer does not say.
     scale: Value
@@ -217,7 +221,7 @@ class SpikingLayer(nn.Module):
         """
         raise NotGiven(f"{type(self).__name__} does not give the derivative by its own parameters")
 
-    def begin(self, current: Tensor) -> State:
+    def begin(self, current: Tensor) -> Between:
         """
         :param current: An input current `(B, ...)`; its shape and type count.
         :return: The state before the first step.
@@ -225,7 +229,7 @@ class SpikingLayer(nn.Module):
         """
         raise NotGiven(f"{type(self).__name__} does not run one step at a time")
 
-    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, current: Tensor, state: Between) -> tuple[Tensor, Between]:
         """Run one step; all of them are :meth:`simulate`.
 
         :param current: Input current x(t), `(B, ...)`; only read.

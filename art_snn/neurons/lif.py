@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from art_snn.neurons.dynamics import RESETS, begin, charge, derivative, fire, sensitivities, settle, simulate
-from art_snn.neurons.layer import SpikingLayer, State, Trace
+from art_snn.neurons.layer import Between, SpikingLayer, Trace
 from art_snn.neurons.values import Value, at, checked, shown, within
 
 #: What neurons are set by, and may be a number, a tensor, or a parameter.
@@ -21,10 +21,11 @@ class LIF(SpikingLayer):
     """Leaky integrate-and-fire neurons (Eqs. 1-4); input and output have the same shape.
 
     `decay`, `threshold`, `v_rest`, `reset_by`, `v_init` and `scale` may each be a number; a tensor, which becomes a
-    buffer; or a `torch.nn.Parameter`, which STBP trains with the weights. A tensor without dimensions is for all neurons,
-    one with a single dimension for each channel (the first dimension after the batch), one with as many dimensions as
-    the neurons for each neuron, one with one more for each time step first (not `v_init`); in the last two a dimension
-    of 1 stands for all. A subclass may also give any of them as a property that computes it from parameters.
+    buffer; or a `torch.nn.Parameter`, which STBP trains with the weights. A tensor without dimensions is for all
+    neurons, one with a single dimension for each channel (the first dimension after the batch), one with as many
+    dimensions as the neurons for each neuron, one with one more for each time step first (not `v_init`); in the last
+    two a dimension of 1 stands for all. A subclass may also give any of them as a property that computes it from
+    parameters.
 
     :param decay: Membrane factor λ, in (0, 1]; 1.0 is the IF neuron.
     :param threshold: Firing threshold θ, > 0.
@@ -115,11 +116,11 @@ class LIF(SpikingLayer):
         return Trace(currents, potentials, spikes, self)
 
     @torch.no_grad()
-    def begin(self, current: Tensor) -> State:
+    def begin(self, current: Tensor) -> Between:
         return begin(current, self.value("v_init", current.unsqueeze(0), steps=False)), 0
 
     @torch.no_grad()
-    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, current: Tensor, state: Between) -> tuple[Tensor, Between]:
         v, t = state
         now = self._dynamics(current.expand(0, *current.shape))
         m = charge(current, v, at(now["decay"], t))

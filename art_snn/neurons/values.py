@@ -7,6 +7,7 @@ for one over the width because the two happen to be as large.
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ def at(value: Value, step: int) -> Value:
     return value[0] if len(value) == 1 else value[step]
 
 
-def changes(value: Value) -> bool:
+def changes(value: Value) -> TypeGuard[Tensor]:
     """
     :param value: What :func:`spread` gives.
     :return: Whether it may change with the time step.
@@ -88,7 +89,9 @@ def checked(name: str, value: object) -> Value:
     """
     if isinstance(value, Tensor):
         if value.requires_grad and not isinstance(value, nn.Parameter):
-            raise ValueError(f"{name} must be a torch.nn.Parameter to be learned, got a tensor that requires a gradient.")
+            raise ValueError(
+                f"{name} must be a torch.nn.Parameter to be learned, got a tensor that requires a gradient."
+            )
         if not value.is_floating_point():
             value = value.to(torch.get_default_dtype())
         if not value.is_meta and not bool(torch.isfinite(value).all()):
