@@ -13,7 +13,7 @@ from art_snn.chains import STBP, BackwardChain, get_chain
 from art_snn.encoders import DirectEncoder, Encoder
 from art_snn.engine.chunk import simulate_in_chunks
 from art_snn.engine.isolate import check_weights, own_randomness
-from art_snn.engine.layout import checked_output
+from art_snn.engine.layout import Layout, checked_output
 from art_snn.engine.problem import Route, Seen
 from art_snn.engine.route import AttackGradient, sharing
 from art_snn.engine.weights import logits_for_training
@@ -59,6 +59,8 @@ class SpikingNetwork(nn.Module):
 
     #: Bound on activation memory, in bytes: beyond it a batch is simulated in chunks, with the same results.
     memory_bound = 2 << 30
+    #: Time is merged into the batch, all the way through the body.
+    layout = Layout.MERGED
 
     def __init__(
         self,

@@ -276,6 +276,22 @@ class SpikingLayer(nn.Module):
         """
         raise NotImplementedError
 
+    def begin(self, current: Tensor) -> State:
+        """
+        :param current: An input current `(B, ...)`; only its shape, type and device count.
+        :return: The state before the first step.
+        """
+        raise NotGiven(f"{type(self).__name__} does not run one step at a time")
+
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
+        """One step of :meth:`simulate`, for networks that loop over time themselves.
+
+        :param current: Input current x(t) `(B, ...)`; only read.
+        :param state: The state after the step before; only read.
+        :return: Spikes s(t) `(B, ...)`, without a graph, and the state after the step.
+        """
+        raise NotGiven(f"{type(self).__name__} does not run one step at a time")
+
     def derivative(self, grad_spikes: Tensor, slopes: Tensor, trace: Trace) -> Tensor:
         """The derivative of the dynamics, back-propagated through time.
 
@@ -337,6 +353,15 @@ class Dynamics(SpikingLayer):
             v = self.settle(m, spikes[t].clone())  # which may work in place
         return Trace(currents, potentials, spikes, self)
 
+    def begin(self, current: Tensor) -> State:
+        return (torch.zeros_like(current),)
+
+    @torch.no_grad()
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
+        m = self.charge(state[0].clone(), current)
+        spikes = (m >= self.threshold).to(current.dtype)
+        return spikes, (self.settle(m.clone(), spikes.clone()),)
+
     def derivative(self, grad_spikes: Tensor, slopes: Tensor, trace: Trace) -> Tensor:
         grad_currents = torch.empty_like(grad_spikes)
         onward = torch.zeros_like(grad_spikes[0])  # gradient at v(t), from the steps after t
@@ -396,6 +421,18 @@ class LIF(SpikingLayer):
             spikes=spikes,
             potentials=potentials,
         )
+
+    def begin(self, current: Tensor) -> State:
+        return (torch.zeros_like(current),)
+
+    @torch.no_grad()
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
+        m = torch.add(current, state[0], alpha=self.decay)
+        spikes = (m >= self.threshold).to(m.dtype)
+        if self.reset == "soft":
+            return spikes, (torch.sub(m, spikes, alpha=self.threshold),)
+        v = torch.addcmul(m, m, spikes, value=-1)
+        return spikes, (v.add_(spikes, alpha=self.v_rest) if self.v_rest else v,)
 
     def derivative(self, grad_spikes: Tensor, slopes: Tensor, trace: Trace) -> Tensor:
         return derivative(

@@ -261,7 +261,7 @@ class _Piece:
 
     def _visitor(self, gained: Sequence[Rule], averages: int) -> Simulate:
         time_steps, batch = self.frames.shape[:2]
-        return Simulate(time_steps, batch, gained, averages, self.due.layers, self.first)
+        return Simulate(time_steps, batch, gained, averages, self.due.layers, self.first, self.problem.layout)
 
     def _unroll(self, simulate: Simulate) -> Unrolled:
         return Unrolled(self.problem, self.frames, simulate, self.stepwise, self.due.layers)
@@ -278,7 +278,9 @@ class _Piece:
             if self.stepwise and problem.randomness.moved(self.random):  # in one go, as its graph will be
                 problem.randomness.go_back(self.random)
                 with torch.no_grad():
-                    simulated = Simulated(problem.run(self.frames, simulate), simulate.visits, simulate.showed)
+                    logits = problem.run(self.frames, simulate)
+                    simulate.finish()
+                simulated = Simulated(logits, simulate.visits, simulate.showed)
         self.logits = simulated.logits
         return simulated
 
@@ -343,10 +345,11 @@ def warn_of_health(problem: Problem) -> None:
 
 def _silent(problem: Problem, frames: Tensor) -> tuple[str, ...]:
     """Names of the spiking layers that fire for one of these samples at no step."""
-    simulate = Simulate(frames.shape[0], frames.shape[1], averages=1)
+    simulate = Simulate(frames.shape[0], frames.shape[1], averages=1, layout=problem.layout)
     try:
         with left_alone(problem, problem.randomness.states), torch.no_grad():
             problem.run(frames, simulate)
+            simulate.finish()
     except ValueError:  # a body that runs at its own batch size only
         return ()
     names = {module: f"body.{name}" for name, module in problem.body.named_modules()}
