@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
 
+from art_snn.attacks import ATTACKS
+from art_snn.audit.columns import COLUMNS
 from art_snn.audit.kept import Found, Kept, key
 from art_snn.audit.metrics import Row, check_same_samples, outcomes
-from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, SCENARIOS, TUNED, AuditSettings
+from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, SCENARIOS, AuditSettings
 from art_snn.audit.subjects import Samples, Subjects, embedded, given
-from art_snn.chains import HART, STBP, BackwardChain, Mixed, get_chain
+from art_snn.chains import BackwardChain
 from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.files import held
 
@@ -79,7 +80,7 @@ class AuditResult:
 
     def rate(self, attack: str, scenario: str, chain: str, eps: float) -> Row:
         """
-        :param attack: `"fgsm"` or `"pgd"`.
+        :param attack: An attack of the settings.
         :param scenario: `"WBA"` or `"BBA"`.
         :param chain: A chain of the settings.
         :param eps: An ε of the settings.
@@ -89,7 +90,7 @@ class AuditResult:
 
     def strongest(self, attack: str, scenario: str) -> list[str]:
         """
-        :param attack: `"fgsm"` or `"pgd"`.
+        :param attack: An attack of the settings.
         :param scenario: `"WBA"` or `"BBA"`.
         :return: The chains with the highest success rate at the tables' ε.
         """
@@ -169,7 +170,8 @@ def _run(
     result.examples["clean"] = few.x
     for name in settings.chains:
         gamma = result.rate(settings.attacks[-1], "WBA", name, settings.eps).gamma
-        result.examples[name] = attacks.images(settings.attacks[-1], "WBA", _chain(name, gamma), settings.eps, few)
+        chain = COLUMNS[name].chain(gamma)
+        result.examples[name] = attacks.images(settings.attacks[-1], "WBA", chain, settings.eps, few)
     write(result)
     kept.forget()
     return result
@@ -182,15 +184,6 @@ def _plan(settings: AuditSettings) -> Iterator[tuple[str, str, float]]:
             for scenario in SCENARIOS:
                 if scenario == "WBA" or eps == settings.eps:
                     yield attack, scenario, eps
-
-
-def _chain(name: str, gamma: float | None) -> BackwardChain:
-    """The chain of that name in the settings, with the γ that was chosen for it, if one was."""
-    if gamma is None:
-        return get_chain(name)
-    if name == "stbp-best":
-        return STBP(gamma)
-    return Mixed([HART(gamma), STBP()]) if name == "mixed" else HART(gamma)
 
 
 def look_for_gamma(attack: Callable[[float], Row]) -> list[Row]:
@@ -240,15 +233,16 @@ class _Attacks:
 
     def run(self, attack: str, scenario: str, name: str, eps: float) -> Found:
         """Choose γ where the chain wants one and none is given, then attack the test samples."""
-        gamma, search = (self.settings.gamma, []) if name in TUNED else (None, [])
-        if name in TUNED and gamma is None:
+        tuned, search = COLUMNS[name].tuned, []
+        gamma = self.settings.gamma if tuned else None
+        if tuned and gamma is None:
             search = look_for_gamma(lambda gamma: self._row(attack, scenario, name, eps, gamma, "held_out"))
             gamma = best(search).gamma
         return self._row(attack, scenario, name, eps, gamma, "attacked"), search
 
     def _row(self, attack: str, scenario: str, name: str, eps: float, gamma: float | None, part: str) -> Row:
         samples = self.samples[part]
-        images = self.images(attack, scenario, _chain(name, gamma), eps, samples)
+        images = self.images(attack, scenario, COLUMNS[name].chain(gamma), eps, samples)
         after = _classes(self.subjects.target, images)
         return Row(attack, scenario, name, eps, gamma, outcomes(samples.labels, self.clean[part], after))
 
@@ -256,17 +250,9 @@ class _Attacks:
         """Adversarial images."""
         source = self.subjects.target if scenario == "WBA" else self.subjects.second
         source.chain = chain
-        if attack == "fgsm":
-            method = FastGradientMethod(source, eps=eps, batch_size=BATCH)
-        else:
-            method = ProjectedGradientDescent(
-                source,
-                eps=eps,
-                eps_step=self.settings.alpha(eps),
-                max_iter=self.settings.steps,
-                batch_size=BATCH,
-                verbose=False,
-            )
+        method = ATTACKS[attack].on(
+            source, eps=eps, batch_size=BATCH, steps=self.settings.steps, step_size=self.settings.alpha(eps)
+        )
         return method.generate(samples.x, samples.y)
 
 
