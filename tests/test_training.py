@@ -673,7 +673,7 @@ class TestTraining:
         assert result.accuracy > 0.6
 
     def test_a_mixed_precision_gradient_is_the_full_ones_up_to_rounding(self):
-        network = models.small_cnn(width=8, time_steps=4).train()
+        network = models.small_cnn(width=0.5, time_steps=4).train()
         x, y = (torch.from_numpy(part[:64]) for part in load(TINY).learned)
         gradients = []
         for enabled in (False, True):

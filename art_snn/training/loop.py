@@ -27,10 +27,8 @@ from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.encoders import Encoder, EventFrames, PoissonEncoder
 from art_snn.files import held, sweep
 from art_snn.identity import versions
-from art_snn.models._common import scaled
 from art_snn.network import SpikingNetwork
 from art_snn.neurons import SpikingLayer
-from art_snn.normalise import channel_statistics
 from art_snn.training import checkpoint, memory
 from art_snn.training.checkpoint import State
 from art_snn.training.data import Data, batches, load
@@ -340,10 +338,10 @@ def fresh_network(settings: TrainSettings, data: Data, rank: int = 0) -> Any:
         "reset": settings.reset,
         "encoder": encoder,
         "spiking": settings.spiking,
-        "width": scaled(16, settings.width) if settings.network == "small_cnn" else settings.width,
+        "width": settings.width,
     }
     if settings.network != "small_cnn":  # whose first convolution has batch norm behind it, and no bias
-        arguments["mean"], arguments["std"] = channel_statistics(data.learned[0])
+        arguments["mean"], arguments["std"] = models.channel_statistics(data.learned[0])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = getattr(models, settings.network)(data.input_shape[-3:], data.nb_classes, **arguments)

@@ -30,7 +30,7 @@ class TrainSettings:
         value in the training and test samples that are loaded, which is kept with the network; None leaves counts.
     :param drop_outside: Whether events outside the sensor are left out, which is said, instead of refused.
     :param network: One of :data:`NETWORKS`.
-    :param width: Factor on the channels (of `small_cnn`: channels of its first convolution, 16 at 1.0).
+    :param width: Factor on the channels and hidden units.
     :param time_steps: Number of time steps T.
     :param decay: Membrane factor λ.
     :param threshold: Firing threshold θ.
