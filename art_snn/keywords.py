@@ -29,6 +29,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args, get_type_hints
 
+#: The default of a keyword that must be given, or for which every function says its own.
+NO_DEFAULT = inspect.Parameter.empty
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -74,7 +77,7 @@ def spelled_out(**changed: Any) -> Callable[[Function], Function]:
             try:
                 given = signature.bind(*args, **kwargs)
             except TypeError as error:
-                raise TypeError(f"{function.__name__}(): {error}") from None
+                raise TypeError(f"{function.__name__}() {error}") from None
             given.apply_defaults()
             return function(*given.args, **given.kwargs)
 

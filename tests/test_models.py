@@ -165,9 +165,9 @@ class TestEverySignature:
         assert ":param settings:" not in text and text.splitlines()[0].endswith(".")
 
     def test_is_held_to(self, build):
-        with pytest.raises(TypeError, match=rf"{build.__name__}\(\): got an unexpected keyword argument 'height'"):
+        with pytest.raises(TypeError, match=rf"{build.__name__}\(\) got an unexpected keyword argument 'height'"):
             build(height=3)
-        with pytest.raises(TypeError, match=rf"{build.__name__}\(\): too many positional arguments"):
+        with pytest.raises(TypeError, match=rf"{build.__name__}\(\) too many positional arguments"):
             build((3, 32, 32), 10, 8)
 
 

@@ -92,7 +92,7 @@ def classifier(
     )
 
 
-def trained(network: SpikingNetwork, data: datasets._common.Dataset, *, epochs: int, **kwargs) -> Setting:
+def trained(network: SpikingNetwork, data: datasets.Dataset, *, epochs: int, **kwargs) -> Setting:
     (x_train, y_train), (x_test, y_test), _, high = data
     pair = []
     for one in (network, plain(network)):
