@@ -764,7 +764,7 @@ class TestMemory:
         class Little:
             available = 1 << 20
 
-        monkeypatch.setattr(memory.psutil, "virtual_memory", Little)
+        monkeypatch.setattr("psutil.virtual_memory", Little)
         with pytest.raises(MemoryNeeded, match=r"128 of small_cnn at T = 3 needs at least .* batch_size can be"):
             train(changed(batch_size=128), tmp_path)
 
