@@ -108,11 +108,8 @@ def named(section: str, option: str) -> set[str]:
     """Distributions that `setup.cfg` names."""
     text = configparser.ConfigParser()
     text.read(ROOT / "setup.cfg", encoding="utf-8")
-    return {
-        re.split(r"[<>=]", line)[0].strip().lower()
-        for line in text[section][option].split("\n")
-        if line.strip("# ") == line.strip() != ""
-    }
+    lines = [line.strip() for line in text[section][option].split("\n")]
+    return {re.split(r"[<>=]", line)[0].lower() for line in lines if line}
 
 
 def imported() -> set[str]:

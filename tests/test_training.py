@@ -29,7 +29,7 @@ from art_snn.audit.settings import AuditSettings
 from art_snn.chains import HART, RGA, STBP
 from art_snn.files import LOCK, FolderInUse, held, replacing
 from art_snn.identity import versions
-from art_snn.training import MemoryNeeded, TrainSettings, bytes_per_sample, loop, memory, train
+from art_snn.training import MemoryNeeded, TrainSettings, bytes_per_sample, loop, train
 from art_snn.training.checkpoint import DamagedCheckpoint
 from art_snn.training.data import AUGMENT, Data, MissingData, batches, load, moved
 
