@@ -19,7 +19,6 @@ from art_snn.engine.route import AttackGradient, sharing
 from art_snn.engine.weights import logits_for_training
 from art_snn.health import GradientHealth
 from art_snn.neurons import SpikingLayer, Visitor, visiting
-from art_snn.normalise import Normalise
 from art_snn.randomness import Randomness
 
 logger = logging.getLogger(__name__)
@@ -185,10 +184,10 @@ class SpikingNetwork(nn.Module):
             self._attacked = before
 
     def sharing(self, chains: Sequence[BackwardChain | str]) -> AbstractContextManager[None]:
-        """Inside the block attacks' gradients along these chains, at the same input, come out of one simulation.
+        """Inside the block attacks' gradients along these chains, at the input that comes first, share a simulation.
 
-        The simulation at the last input is kept meanwhile, with its noise, if the encoder draws some. In units of a
-        pass over one step, a chain with a gain then costs 2, the simulation T.
+        It is kept meanwhile, with its noise, if the encoder draws some. In units of a pass over one step, a chain with
+        a gain then costs 2, the simulation T. At other inputs each gradient has its own.
 
         :param chains: The chains, or their names.
         :return: The block.
@@ -251,12 +250,13 @@ class SpikingNetwork(nn.Module):
         return f"time_steps={self.time_steps}, chain={self.chain}"
 
 
-#: Layers whose result for a sample and a time step is the same wherever in the batch that stands.
+#: Torch's layers whose result for a sample and a time step is the same wherever in the batch that stands; the package's
+#: own say so by an attribute `timeless`.
 _TIMELESS = (
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear),
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm),
     *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
-    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.ReLU, nn.Identity, nn.Upsample, nn.ZeroPad2d, Normalise),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.ReLU, nn.Identity, nn.Upsample, nn.ZeroPad2d),
 )
 
 
@@ -276,5 +276,6 @@ def _reaches_neurons_straight(module: nn.Module) -> bool:
 
 def _is_timeless(module: nn.Module) -> bool:
     flattens = type(module) is nn.Flatten and module.start_dim == 1
-    known = flattens or type(module) is nn.Sequential or type(module) in _TIMELESS
+    says_so = vars(type(module)).get("timeless", False)  # the class itself: a subclass may do more
+    known = flattens or type(module) is nn.Sequential or type(module) in _TIMELESS or says_so
     return known and not module._forward_pre_hooks and not module._forward_hooks

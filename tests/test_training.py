@@ -30,7 +30,7 @@ from art_snn.chains import HART, RGA, STBP
 from art_snn.datasets.table import DATASETS
 from art_snn.files import LOCK, FolderInUse, held, replacing
 from art_snn.identity import versions
-from art_snn.training import MemoryNeeded, TrainSettings, batch_memory, bytes_per_sample, loop, train
+from art_snn.training import MemoryNeeded, TrainSettings, bytes_per_sample, loop, train
 from art_snn.training.checkpoint import DamagedCheckpoint
 from art_snn.training.data import Data, MissingData, batches, load, moved
 
@@ -674,7 +674,7 @@ class TestTraining:
         assert result.accuracy > 0.6
 
     def test_a_mixed_precision_gradient_is_the_full_ones_up_to_rounding(self):
-        network = models.small_cnn(width=8, time_steps=4).train()
+        network = models.small_cnn(width=0.5, time_steps=4).train()
         x, y = (torch.from_numpy(part[:64]) for part in load(TINY).learned)
         gradients = []
         for enabled in (False, True):
@@ -765,7 +765,7 @@ class TestMemory:
         class Little:
             available = 1 << 20
 
-        monkeypatch.setattr(batch_memory.psutil, "virtual_memory", Little)
+        monkeypatch.setattr("psutil.virtual_memory", Little)
         with pytest.raises(MemoryNeeded, match=r"128 of small_cnn at T = 3 needs at least .* batch_size can be"):
             train(changed(batch_size=128), tmp_path)
 

@@ -114,6 +114,9 @@ def _kept(path: Path, recipe: dict[str, Any]) -> SpikingNetwork:
     try:
         if models.describe(path).get("training") != recipe:
             raise models.DamagedNetwork(f"{path}.json is of other settings")
-        return models.load_network(path)
+        network = models.load_network(path)
+        if not isinstance(network, SpikingNetwork):
+            raise models.DamagedNetwork(f"{path}.json is a network without spikes")
+        return network
     except (models.DamagedNetwork, OSError) as error:
         raise models.DamagedNetwork(f"{str(error).rstrip('.')}: {advice}.") from None

@@ -54,7 +54,7 @@ class AttackGradient(torch.autograd.Function):
 
 @contextmanager
 def sharing(problem: Problem, chains: Sequence[BackwardChain]) -> Iterator[None]:
-    """Inside the block gradients along these chains, at the same input, come out of one simulation.
+    """Inside the block gradients along these chains, at the input that comes first, come out of one simulation.
 
     :param problem: The network, as the engine sees it.
     :param chains: The chains; one that follows no simulation has its own pass all the same.
@@ -104,10 +104,11 @@ def linearise(problem: Problem, x: Tensor, chain: BackwardChain) -> Linear:
     if alone or shared is None or chain not in shared.chains:
         return Linear(problem, x, [chain])
     now = state(problem)
-    if shared.x is None or shared.state != now or not torch.equal(shared.x, x):
-        shared.made = None  # gone before the next is built
+    if shared.x is None:
         follow = [one for one in shared.chains if not any(part.has_activation for _, part in one.parts())]
         shared.x, shared.state, shared.made = x.clone(), now, Linear(problem, x, follow)
+    elif shared.state != now or not torch.equal(shared.x, x):  # the next step of an attack, each chain at its own
+        return Linear(problem, x, [chain])
     shared.made.note(chain)
     return shared.made
 

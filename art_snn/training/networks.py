@@ -5,14 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from art_snn import models
-from art_snn.models._common import scaled
-from art_snn.normalise import channel_statistics
 from art_snn.tables import Table
 
 
@@ -23,13 +20,11 @@ class NetworkEntry:
     :param name: Its name for settings and commands.
     :param build: What builds it: one of `art_snn.models`, or a function with the same arguments; with `mean` and `std`
         among them, it is given those of the samples learned.
-    :param width: From the settings' factor on the channels to the builder's `width`.
     :param for_events: Whether it is for event data only.
     """
 
     name: str
     build: Callable[..., Any]
-    width: Callable[[float], float] = float
     for_events: bool = False
 
     @property
@@ -44,13 +39,13 @@ class NetworkEntry:
         :return: Those of the builder's arguments that follow from them.
         """
         if "mean" not in inspect.signature(self.build).parameters:
-            return {"width": self.width(width)}
-        mean, std = channel_statistics(x)
-        return {"width": self.width(width), "mean": mean, "std": std}
+            return {"width": width}
+        mean, std = models.channel_statistics(x)
+        return {"width": width, "mean": mean, "std": std}
 
 
 NETWORKS = Table(
-    NetworkEntry("small_cnn", models.small_cnn, width=partial(scaled, 16)),  # its `width` is a number of channels
+    NetworkEntry("small_cnn", models.small_cnn),
     NetworkEntry("vgg11", models.vgg11),
     NetworkEntry("resnet17", models.resnet17),
     NetworkEntry("vgg_dvs", models.vgg_dvs, for_events=True),
