@@ -12,13 +12,12 @@ from art_snn.chains import STBP, BackwardChain, get_chain
 from art_snn.encoders import DirectEncoder, Encoder
 from art_snn.engine.chunk import simulate_in_chunks
 from art_snn.engine.isolate import check_weights, own_randomness
-from art_snn.engine.layout import checked_output
+from art_snn.engine.layout import Layout, checked_output
 from art_snn.engine.problem import Route, Seen
 from art_snn.engine.route import AttackGradient, sharing
 from art_snn.engine.weights import logits_for_training
 from art_snn.health import GradientHealth
 from art_snn.neurons import SpikingLayer, Visitor, visiting
-from art_snn.normalise import Normalise
 from art_snn.randomness import Randomness
 
 ROUTES = ("auto", "collapsed", "step-by-step")
@@ -56,6 +55,8 @@ class SpikingNetwork(nn.Module):
 
     #: Bound on activation memory, in bytes: beyond it a batch is simulated in chunks, with the same results.
     memory_bound = 2 << 30
+    #: Time is merged into the batch, all the way through the body.
+    layout = Layout.MERGED
 
     def __init__(
         self,
@@ -177,10 +178,10 @@ class SpikingNetwork(nn.Module):
             self._attacked = before
 
     def sharing(self, chains: Sequence[BackwardChain | str]) -> AbstractContextManager[None]:
-        """Inside the block attacks' gradients along these chains, at the same input, come out of one simulation.
+        """Inside the block attacks' gradients along these chains, at the input that comes first, share a simulation.
 
-        The simulation at the last input is kept meanwhile, with its noise, if the encoder draws some. In units of a
-        pass over one step, a chain with a gain then costs 2, the simulation T.
+        It is kept meanwhile, with its noise, if the encoder draws some. In units of a pass over one step, a chain with
+        a gain then costs 2, the simulation T. At other inputs each gradient has its own.
 
         :param chains: The chains, or their names.
         :return: The block.
@@ -243,12 +244,13 @@ class SpikingNetwork(nn.Module):
         return f"time_steps={self.time_steps}, chain={self.chain}"
 
 
-#: Layers whose result for a sample and a time step is the same wherever in the batch that stands.
+#: Torch's layers whose result for a sample and a time step is the same wherever in the batch that stands; the package's
+#: own say so by an attribute `timeless`.
 _TIMELESS = (
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear),
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm),
     *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
-    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.ReLU, nn.Identity, nn.Upsample, nn.ZeroPad2d, Normalise),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.ReLU, nn.Identity, nn.Upsample, nn.ZeroPad2d),
 )
 
 
@@ -268,5 +270,6 @@ def _reaches_neurons_straight(module: nn.Module) -> bool:
 
 def _is_timeless(module: nn.Module) -> bool:
     flattens = type(module) is nn.Flatten and module.start_dim == 1
-    known = flattens or type(module) is nn.Sequential or type(module) in _TIMELESS
+    says_so = vars(type(module)).get("timeless", False)  # the class itself: a subclass may do more
+    known = flattens or type(module) is nn.Sequential or type(module) in _TIMELESS or says_so
     return known and not module._forward_pre_hooks and not module._forward_hooks

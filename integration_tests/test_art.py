@@ -75,7 +75,7 @@ class TestTransfer:
 class TestPoissonNoise:
     def estimator(self, samples=1, seed=5):
         torch.manual_seed(0)
-        network = models.small_cnn(time_steps=6, width=8, threshold=0.3, encoder=PoissonEncoder(seed=seed))
+        network = models.small_cnn(time_steps=6, width=0.5, threshold=0.3, encoder=PoissonEncoder(seed=seed))
         return classifier(network, (1, 8, 8), chain=RGA(), gradient_samples=samples)
 
     def test_fresh_noise_gives_another_gradient_at_every_call(self):

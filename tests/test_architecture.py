@@ -10,7 +10,7 @@ import art_snn
 
 ROOT = Path(art_snn.__file__).parent
 ENGINE = (
-    *("problem", "layout", "affine", "claims", "visit", "isolate", "chunk", "compare"),
+    *("layout", "problem", "affine", "claims", "visit", "isolate", "chunk", "compare"),
     *("collapse", "activation", "unroll", "weights", "route"),
 )
 

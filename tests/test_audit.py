@@ -16,10 +16,12 @@ from rich.console import Console
 
 from art_snn import LIF, PoissonEncoder, PyTorchSNNClassifier, SpikingNetwork, datasets, models
 from art_snn.audit import AuditResult, AuditSettings, kept, protocol, report, run_audit
+from art_snn.audit.columns import COLUMNS
 from art_snn.audit.metrics import Row, SuccessRate, outcomes, paired
 from art_snn.audit.protocol import best, look_for_gamma
-from art_snn.audit.settings import CHAINS, GAMMA_LIMITS, GAMMAS, HELD_OUT
+from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, HELD_OUT
 from art_snn.audit.subjects import TEST_SHARE, Samples, Subjects, given
+from art_snn.chains import CHAINS
 from art_snn.files import replacing
 from art_snn.identity import unlike
 from art_snn.training import TrainSettings, train
@@ -680,7 +682,7 @@ class TestReport:
         console.print(report.table(result, "WBA"))
         text = console.export_text()
         for chain in TINY.chains:
-            assert report.TITLES[chain] in text
+            assert COLUMNS[chain].title in text
         assert "γ = " in text and "FGSM" in text and "PGD" in text
         assert f"{result.rate('pgd', 'WBA', 'cba', TINY.eps).rate.percent:.1f}" in text
 
@@ -688,7 +690,7 @@ class TestReport:
         text = report.verdict(result)
         for scenario in ("white-box", "black-box"):
             assert scenario in text
-        assert report.TITLES[result.strongest("pgd", "WBA")[0]] in text
+        assert COLUMNS[result.strongest("pgd", "WBA")[0]].title in text
         assert report.headline(result).startswith("Target: small_cnn on digits, T = 2")
 
     def test_the_verdict_compares_the_two_strongest_sample_by_sample(self):
@@ -733,8 +735,9 @@ class TestReport:
         strict_json(subject.path)
         assert kept.Kept(tmp_path, "key", (rows[0], [rows[0]])).found == [(rows[0], [])]
 
-    def test_every_chain_has_a_title(self):
-        assert set(report.TITLES) == set(CHAINS)
+    def test_every_chain_has_a_column_and_a_title(self):
+        assert set(CHAINS) < set(COLUMNS) == set(AuditSettings().chains)
+        assert len({column.title for column in COLUMNS.values()}) == len(COLUMNS)
 
     def test_files(self, result, tmp_path):
         paths = report.write_files(result, tmp_path)

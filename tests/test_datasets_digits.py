@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from art_snn import datasets
-from art_snn.datasets import _common
+from art_snn.datasets import cache, samples, sources
 
 
 def test_digits_are_the_images_of_scikit_learn_in_the_form_of_art():
@@ -62,9 +62,9 @@ def test_a_bad_test_size_is_named(test_size):
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 70), st.integers(0, 5))
 def test_every_beginning_of_a_choice_is_as_balanced_as_the_classes_allow(labels, limit, seed):
     labels = np.array(labels)
-    chosen = _common.choose(labels, limit, seed)
+    chosen = samples.choose(labels, limit, seed)
     assert len(chosen) == len(set(chosen)) == min(limit, len(labels))
-    assert np.array_equal(chosen, _common.choose(labels, len(labels), seed)[:limit])
+    assert np.array_equal(chosen, samples.choose(labels, len(labels), seed)[:limit])
     available = np.bincount(labels)
     for stop in range(1, len(chosen) + 1):
         taken = np.bincount(labels[chosen[:stop]], minlength=len(available))
@@ -73,7 +73,7 @@ def test_every_beginning_of_a_choice_is_as_balanced_as_the_classes_allow(labels,
 
 
 def test_without_a_limit_the_order_is_kept():
-    assert _common.choose(np.array([1, 0, 1, 2]), None, 0).tolist() == [0, 1, 2, 3]
+    assert samples.choose(np.array([1, 0, 1, 2]), None, 0).tolist() == [0, 1, 2, 3]
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ class Reader:
 
 
 def load(files, rows, reader, folder, *, whole=False, **more):
-    return _common.cached(
+    return cache.cached(
         files,
         np.array(rows),
         reader,
@@ -147,7 +147,7 @@ def test_an_interrupted_decoding_leaves_nothing_behind(numbers, tmp_path):
 LITTLE_SPACE = """
 import logging, os, resource, sys
 import numpy as np
-from art_snn.datasets import _common
+from art_snn.datasets import cache
 
 logging.basicConfig(format="%(message)s")
 if sys.argv[2] == "late":
@@ -155,7 +155,7 @@ if sys.argv[2] == "late":
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 files = [os.path.join(sys.argv[1], f"{number}.txt") for number in range(10)]
 read = lambda file: np.full(10_000, int(file.read_text()), dtype=np.uint16)
-found = _common.cached(
+found = cache.cached(
     files, np.array([3, 4]), read, settings={"name": "numbers"}, whole=True, cache_dir=sys.argv[3], verbose=False
 )
 print(found[:, -1].tolist())
@@ -234,7 +234,7 @@ STUCK = """
 import sys
 from pathlib import Path
 import numpy as np
-from art_snn.datasets import _common
+from art_snn.datasets import cache
 
 def read(file):
     if file.name == "1.txt":
@@ -243,7 +243,7 @@ def read(file):
     return np.zeros(3)
 
 files = [Path(sys.argv[1], f"{number}.txt") for number in range(10)]
-_common.cached(
+cache.cached(
     files, np.arange(10), read, settings={"name": "stuck"}, whole=True, cache_dir=sys.argv[2], verbose=False
 )
 """
@@ -282,7 +282,7 @@ def test_what_the_reader_notes_comes_back_with_the_array(numbers, tmp_path):
             notes[str(file)] = int(file.read_text())
             return np.zeros(3)
 
-        _common.cached(
+        cache.cached(
             numbers,
             np.array(rows),
             read,
@@ -320,7 +320,7 @@ def test_the_cache_lies_in_the_data_folder_of_art_by_default(numbers, tmp_path, 
 
 def test_a_missing_library_is_named_with_the_extra_that_installs_it():
     with pytest.raises(ImportError, match=r"no_such_library.*art-snn\[events\]"):
-        _common.optional("no_such_library", "events")
+        sources.optional("no_such_library", "events")
 
 
 def test_importing_the_package_imports_no_library_of_a_single_loader():

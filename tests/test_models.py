@@ -1,7 +1,9 @@
 """The networks: their shapes, their twins without spikes, conversion, and their files."""
 
 import hashlib
+import inspect
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +16,14 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from art_snn import LIF, DirectEncoder, EventFrames, PoissonEncoder, PyTorchSNNClassifier, SpikingNetwork, models
-from art_snn.models._common import CIFAR_MEAN, CIFAR_STD
 from art_snn.models.conversion import ConvertedReLU
+from art_snn.models.normalise import Normalise
+from art_snn.models.storage import CIFAR_MEAN, CIFAR_STD
 from art_snn.neurons import IF, SpikingLayer
-from art_snn.normalise import Normalise
 
+SCHEMA_1 = Path(__file__).parent / "schema1"
 SHAPES = {"small_cnn": (1, 8, 8), "vgg11": (3, 32, 32), "resnet17": (3, 32, 32), "vgg_dvs": (2, 48, 48)}
-SMALL = {"small_cnn": 4, "vgg11": 0.05, "resnet17": 0.1, "vgg_dvs": 0.05}
+SMALL = {"small_cnn": 0.25, "vgg11": 0.05, "resnet17": 0.1, "vgg_dvs": 0.05}
 
 
 class Memory(TorchDispatchMode):
@@ -142,6 +145,58 @@ class TestEveryNetwork:
             again = models.load_network(path)
             assert torch.equal(again(inputs(name)), network.eval()(inputs(name)))
             assert again.body[0] is not network.body[0] and again.time_steps == 3
+
+
+@pytest.mark.parametrize("build", [getattr(models, name) for name in SHAPES])
+class TestEverySignature:
+    def test_is_that_of_the_others_but_for_its_defaults(self, build):
+        names = list(inspect.signature(models.vgg11).parameters)
+        assert list(inspect.signature(build).parameters) == names
+        assert {"time_steps", "decay", "threshold", "reset", "width", "mean", "std", "encoder", "spiking"} < set(names)
+
+    def test_is_what_it_is_built_with(self, build):
+        defaults = {name: one.default for name, one in inspect.signature(build).parameters.items()}
+        assert build().architecture == {"name": build.__name__, "arguments": defaults}
+
+    def test_is_documented(self, build):
+        text = inspect.getdoc(build)
+        for name in inspect.signature(build).parameters:
+            assert text.count(f":param {name}: ") == 1
+        assert ":param settings:" not in text and text.splitlines()[0].endswith(".")
+
+    def test_is_held_to(self, build):
+        with pytest.raises(TypeError, match=rf"{build.__name__}\(\) got an unexpected keyword argument 'height'"):
+            build(height=3)
+        with pytest.raises(TypeError, match=rf"{build.__name__}\(\) too many positional arguments"):
+            build((3, 32, 32), 10, 8)
+
+
+class TestWidth:
+    def test_is_a_factor_whatever_the_network(self):
+        first = {name: layers(getattr(models, name)(width=0.5), nn.Conv2d)[0].out_channels for name in SHAPES}
+        assert first == {"small_cnn": 8, "vgg11": 32, "resnet17": 32, "vgg_dvs": 32}
+        assert [layer.out_channels for layer in layers(models.small_cnn(), nn.Conv2d)] == [16, 32]
+
+    def test_of_a_small_network_on_disk_was_its_channels(self):
+        """Written at schema 1, by small_cnn(time_steps=3, threshold=0.2, width=3)."""
+        network = models.load_network(SCHEMA_1 / "small_cnn")
+        assert [layer.out_channels for layer in layers(network, nn.Conv2d)] == [3, 6]
+        ramp = torch.arange(64)
+        x = torch.stack([(ramp % 17).reshape(1, 8, 8) / 16, (ramp % 5).reshape(1, 8, 8) / 4])
+        then = [
+            *(-0.19019301, 0.23951466, 0.13910556, 0.11112580, 0.59699291),
+            *(-0.02481040, 0.20809305, -0.04738620, -0.11178287, 0.19434290),
+            *(-0.29038620, 0.02926026, 0.13496873, 0.46224979, 0.55308163),
+            *(-0.02076401, 0.21496196, 0.28341636, -0.34868780, 0.15748727),
+        ]
+        assert network(x).flatten().tolist() == pytest.approx(then, abs=1e-5)
+
+    def test_of_one_read_from_schema_1_is_kept_as_a_factor(self, tmp_path):
+        network = models.load_network(SCHEMA_1 / "small_cnn")
+        path = models.save_network(network, tmp_path / "network")
+        assert json.loads(path.read_text())["architecture"]["arguments"]["width"] == 3 / 16
+        again = models.load_network(path).state_dict()
+        assert all(torch.equal(value, again[name]) for name, value in network.state_dict().items())
 
 
 class TestInputNormalisation:
@@ -424,20 +479,21 @@ class TestFiles:
         accuracies = {"accuracy": float("nan"), "history": [{"loss": float("inf")}], "rates": (0.5, 1)}
         path = models.save_network(small("small_cnn"), tmp_path / "network", training=accuracies)
         about = json.loads(path.read_text(), parse_constant=refuse)
-        assert about["schema"] == 1
+        assert about["schema"] == 2
         assert about["training"] == {"accuracy": None, "history": [{"loss": None}], "rates": [0.5, 1]}
 
-    @pytest.mark.parametrize("schema", [2, "1", None])
+    @pytest.mark.parametrize("schema", [3, "1", None])
     def test_a_later_schema_is_refused(self, schema, tmp_path):
         path = models.save_network(small("small_cnn"), tmp_path / "network")
         path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": schema}))
-        with pytest.raises(models.DamagedNetwork, match=rf"network\.json is of schema {schema!r}, .* up to 1"):
+        with pytest.raises(models.DamagedNetwork, match=rf"network\.json is of schema {schema!r}, .* up to 2"):
             models.load_network(path)
 
     def test_a_description_without_a_schema_is_older_and_loads(self, tmp_path):
         path = models.save_network(small("small_cnn"), tmp_path / "network")
         about = json.loads(path.read_text())
         del about["schema"]
+        about["architecture"]["arguments"]["width"] = 4  # channels, then; SMALL's factor now
         path.write_text(json.dumps(about))
         assert torch.equal(
             models.load_network(path)(inputs("small_cnn")), small("small_cnn").eval()(inputs("small_cnn"))

@@ -27,11 +27,12 @@ from art_snn import PyTorchSNNClassifier, datasets, files, models, neurons
 from art_snn.audit import subjects
 from art_snn.audit.settings import AuditSettings
 from art_snn.chains import HART, RGA, STBP
+from art_snn.datasets.table import DATASETS
 from art_snn.files import LOCK, FolderInUse, held, replacing
 from art_snn.identity import versions
-from art_snn.training import MemoryNeeded, TrainSettings, bytes_per_sample, loop, memory, train
+from art_snn.training import MemoryNeeded, TrainSettings, bytes_per_sample, loop, train
 from art_snn.training.checkpoint import DamagedCheckpoint
-from art_snn.training.data import AUGMENT, Data, MissingData, batches, load, moved
+from art_snn.training.data import Data, MissingData, batches, load, moved
 
 TINY = TrainSettings(epochs=2, limit=160, held_out=20, batch_size=32, width=0.25, time_steps=3, eps=0.1)
 
@@ -219,9 +220,9 @@ class TestAugmentation:
         assert torch.equal(out, out[:, :1].expand_as(out))
 
     def test_only_pictures_of_things_are_mirrored_and_nearly_all_are_shifted(self):
-        mirrored = {name for name, (_, flips) in AUGMENT.items() if flips}
+        mirrored = {name for name, entry in DATASETS.items() if entry.flips}
         assert mirrored == {"cifar10", "cifar100", "image-folder", "cifar10dvs"}
-        assert {name for name, (padding, _) in AUGMENT.items() if padding == 4} == mirrored | {"dvsgesture"}
+        assert {name for name, entry in DATASETS.items() if entry.padding == 4} == mirrored | {"dvsgesture"}
 
     def test_digits_are_not_mirrored(self):
         settings = changed(data="event-digits", limit=60, held_out=20)
@@ -673,7 +674,7 @@ class TestTraining:
         assert result.accuracy > 0.6
 
     def test_a_mixed_precision_gradient_is_the_full_ones_up_to_rounding(self):
-        network = models.small_cnn(width=8, time_steps=4).train()
+        network = models.small_cnn(width=0.5, time_steps=4).train()
         x, y = (torch.from_numpy(part[:64]) for part in load(TINY).learned)
         gradients = []
         for enabled in (False, True):
@@ -764,7 +765,7 @@ class TestMemory:
         class Little:
             available = 1 << 20
 
-        monkeypatch.setattr(memory.psutil, "virtual_memory", Little)
+        monkeypatch.setattr("psutil.virtual_memory", Little)
         with pytest.raises(MemoryNeeded, match=r"128 of small_cnn at T = 3 needs at least .* batch_size can be"):
             train(changed(batch_size=128), tmp_path)
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from art_snn.attacks import ATTACKS
+from art_snn.audit.columns import COLUMNS
 from art_snn.audit.metrics import Row, check_same_samples
 from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, AuditSettings
 from art_snn.audit.subjects import Subjects
@@ -91,11 +94,13 @@ def key(settings: AuditSettings, subjects: Subjects) -> str:
     """
     :param settings: The audit's settings.
     :param subjects: Its networks and samples.
-    :return: A hash of all that decides its figures: settings, networks, samples, versions. Where networks and data lie
-        does not: what is read there does.
+    :return: A hash of all that decides its figures: settings, the chains and attacks that their names stand for,
+        networks, samples, versions. Where networks and data lie does not: what is read there does.
     """
     chosen = {name: value for name, value in asdict(settings).items() if name not in ("target", "second", "root")}
     digest = hashlib.sha256(json.dumps([SCHEMA, chosen, versions(), GAMMAS, GAMMA_LIMITS]).encode())
+    for part in (*_chains(settings), *_attacks(settings)):
+        digest.update(_bytes(part))
     for classifier in (subjects.target, subjects.second):
         digest.update(_device(classifier.device).encode())
         for part in (classifier.clip_values, classifier.input_shape, *_network(classifier.model)):
@@ -105,11 +110,36 @@ def key(settings: AuditSettings, subjects: Subjects) -> str:
     return digest.hexdigest()
 
 
+def _chains(settings: AuditSettings) -> Iterator[Any]:
+    """What the chains' names stand for: types and parameters, of each part of a mixture."""
+    for name in settings.chains:
+        column = COLUMNS[name]
+        for weight, part in column.chain((settings.gamma or GAMMAS[0]) if column.tuned else None).parts():
+            yield weight
+            yield _name(type(part))
+            yield from (pair for pair in sorted(vars(part).items()) if _is_plain(pair[1]))
+
+
+def _attacks(settings: AuditSettings) -> Iterator[Any]:
+    """What the attacks' names stand for: what makes them, and what it is given."""
+    for name in settings.attacks:
+        make, takes = ATTACKS[name].make, ATTACKS[name].takes
+        while isinstance(make, partial):
+            yield from sorted(make.keywords.items())
+            make = make.func
+        yield _name(make)
+        yield from sorted(takes.items())
+
+
+def _name(of: Any) -> str:
+    return f"{of.__module__}.{of.__qualname__}"
+
+
 def _network(network: nn.Module) -> Iterator[Any]:
     """All that decides a network's function: its modules' types and settings, encoder and time steps among them, and
     its numbers."""
     for name, module in network.named_modules():
-        yield f"{name}: {type(module).__module__}.{type(module).__qualname__}"
+        yield f"{name}: {_name(type(module))}"
         for setting, value in sorted(vars(module).items()):
             if setting not in _OF_TORCH and _is_plain(value):
                 yield setting

@@ -65,7 +65,7 @@ def outcomes(labels: np.ndarray, clean: np.ndarray, attacked: np.ndarray) -> str
 class Row:
     """One attack: its setting and what it achieved.
 
-    :param attack: `"fgsm"` or `"pgd"`.
+    :param attack: The attack, by its name in the settings.
     :param scenario: `"WBA"` or `"BBA"`.
     :param chain: The chain, by its name in the settings.
     :param eps: Perturbation ε, L∞, on the data's scale.

@@ -11,18 +11,19 @@ neighbours. Ties go to the smaller γ.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
 
+from art_snn.attacks import ATTACKS
+from art_snn.audit.columns import COLUMNS
 from art_snn.audit.kept import Found, Kept, key
 from art_snn.audit.metrics import Row, check_same_samples, outcomes
-from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, SCENARIOS, TUNED, AuditSettings
+from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, SCENARIOS, AuditSettings
 from art_snn.audit.subjects import Samples, Subjects, embedded, given
-from art_snn.chains import HART, STBP, BackwardChain, Mixed, get_chain
+from art_snn.chains import BackwardChain
 from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.files import held
 
@@ -79,7 +80,7 @@ class AuditResult:
 
     def rate(self, attack: str, scenario: str, chain: str, eps: float) -> Row:
         """
-        :param attack: `"fgsm"` or `"pgd"`.
+        :param attack: An attack of the settings.
         :param scenario: `"WBA"` or `"BBA"`.
         :param chain: A chain of the settings.
         :param eps: An ε of the settings.
@@ -89,7 +90,7 @@ class AuditResult:
 
     def strongest(self, attack: str, scenario: str) -> list[str]:
         """
-        :param attack: `"fgsm"` or `"pgd"`.
+        :param attack: An attack of the settings.
         :param scenario: `"WBA"` or `"BBA"`.
         :return: The chains with the highest success rate at the tables' ε.
         """
@@ -169,7 +170,8 @@ def _run(
     result.examples["clean"] = few.x
     for name in settings.chains:
         gamma = result.rate(settings.attacks[-1], "WBA", name, settings.eps).gamma
-        result.examples[name] = attacks.images(settings.attacks[-1], "WBA", _chain(name, gamma), settings.eps, few)
+        chains = [COLUMNS[name].chain(gamma)]
+        (result.examples[name],) = attacks.images(settings.attacks[-1], "WBA", chains, settings.eps, few)
     write(result)
     kept.forget()
     return result
@@ -184,21 +186,12 @@ def _plan(settings: AuditSettings) -> Iterator[tuple[str, str, float]]:
                     yield attack, scenario, eps
 
 
-def _chain(name: str, gamma: float | None) -> BackwardChain:
-    """The chain of that name in the settings, with the γ that was chosen for it, if one was."""
-    if gamma is None:
-        return get_chain(name)
-    if name == "stbp-best":
-        return STBP(gamma)
-    return Mixed([HART(gamma), STBP()]) if name == "mixed" else HART(gamma)
-
-
-def look_for_gamma(attack: Callable[[float], Row]) -> list[Row]:
+def look_for_gamma(attack: Callable[[Sequence[float]], list[Row]]) -> list[Row]:
     """
-    :param attack: What a γ achieves.
+    :param attack: What each of some γ achieves.
     :return: All that was tried, by γ; :func:`best` chooses among it.
     """
-    rows = {gamma: attack(gamma) for gamma in GAMMAS}
+    rows = dict(zip(GAMMAS, attack(GAMMAS), strict=True))
     while True:
         gamma = best(list(rows.values())).gamma
         assert gamma is not None
@@ -206,10 +199,10 @@ def look_for_gamma(attack: Callable[[float], Row]) -> list[Row]:
             break  # none is fooled, or all are: γ decides nothing
         beyond = gamma / 2 if gamma == min(rows) else gamma * 2
         if beyond not in rows and GAMMA_LIMITS[0] <= beyond <= GAMMA_LIMITS[1]:
-            rows[beyond] = attack(beyond)
+            (rows[beyond],) = attack([beyond])
         else:
             middles = [middle for middle in (0.75 * gamma, 1.5 * gamma) if min(rows) < middle < max(rows)]
-            rows |= {middle: attack(middle) for middle in middles}
+            rows |= zip(middles, attack(middles), strict=True)
             break
     return [rows[gamma] for gamma in sorted(rows)]
 
@@ -240,34 +233,40 @@ class _Attacks:
 
     def run(self, attack: str, scenario: str, name: str, eps: float) -> Found:
         """Choose γ where the chain wants one and none is given, then attack the test samples."""
-        gamma, search = (self.settings.gamma, []) if name in TUNED else (None, [])
-        if name in TUNED and gamma is None:
-            search = look_for_gamma(lambda gamma: self._row(attack, scenario, name, eps, gamma, "held_out"))
+        tuned, search = COLUMNS[name].tuned, []
+        gamma = self.settings.gamma if tuned else None
+        if tuned and gamma is None:
+            search = look_for_gamma(lambda gammas: self._rows(attack, scenario, name, eps, gammas, "held_out"))
             gamma = best(search).gamma
-        return self._row(attack, scenario, name, eps, gamma, "attacked"), search
+        (row,) = self._rows(attack, scenario, name, eps, [gamma], "attacked")
+        return row, search
 
-    def _row(self, attack: str, scenario: str, name: str, eps: float, gamma: float | None, part: str) -> Row:
-        samples = self.samples[part]
-        images = self.images(attack, scenario, _chain(name, gamma), eps, samples)
-        after = _classes(self.subjects.target, images)
-        return Row(attack, scenario, name, eps, gamma, outcomes(samples.labels, self.clean[part], after))
+    def _rows(
+        self, attack: str, scenario: str, name: str, eps: float, gammas: Sequence[float | None], part: str
+    ) -> list[Row]:
+        samples, rows = self.samples[part], []
+        chains = [COLUMNS[name].chain(gamma) for gamma in gammas]
+        for gamma, images in zip(gammas, self.images(attack, scenario, chains, eps, samples), strict=True):
+            after = _classes(self.subjects.target, images)
+            rows.append(Row(attack, scenario, name, eps, gamma, outcomes(samples.labels, self.clean[part], after)))
+        return rows
 
-    def images(self, attack: str, scenario: str, chain: BackwardChain, eps: float, samples: Samples) -> np.ndarray:
-        """Adversarial images."""
+    def images(
+        self, attack: str, scenario: str, chains: Sequence[BackwardChain], eps: float, samples: Samples
+    ) -> list[np.ndarray]:
+        """Adversarial images by each of some chains, whose first gradients come out of one simulation."""
         source = self.subjects.target if scenario == "WBA" else self.subjects.second
-        source.chain = chain
-        if attack == "fgsm":
-            method = FastGradientMethod(source, eps=eps, batch_size=BATCH)
-        else:
-            method = ProjectedGradientDescent(
-                source,
-                eps=eps,
-                eps_step=self.settings.alpha(eps),
-                max_iter=self.settings.steps,
-                batch_size=BATCH,
-                verbose=False,
-            )
-        return method.generate(samples.x, samples.y)
+        method = ATTACKS[attack].on(
+            source, eps=eps, batch_size=BATCH, steps=self.settings.steps, step_size=self.settings.alpha(eps)
+        )
+        found: list[list[np.ndarray]] = [[] for _ in chains]
+        for start in range(0, len(samples.x), BATCH):
+            batch = slice(start, start + BATCH)
+            with source.model.sharing(chains):
+                for images, chain in zip(found, chains, strict=True):
+                    source.chain = chain
+                    images.append(method.generate(samples.x[batch], samples.y[batch]))
+        return [np.concatenate(images) for images in found]
 
 
 def _classes(classifier: PyTorchSNNClassifier, x: np.ndarray) -> np.ndarray:

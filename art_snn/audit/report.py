@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
+from art_snn.attacks import ATTACKS
+from art_snn.audit.columns import COLUMNS
 from art_snn.audit.metrics import paired
 from art_snn.audit.protocol import AuditResult
-from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, SCENARIOS, TUNED
+from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, SCENARIOS
 from art_snn.files import json_text, replacing
 from art_snn.identity import versions
 
-TITLES = {
-    "cba": "CBA",
-    "bptr": "BPTR",
-    "stbp": "STBP",
-    "stbp-best": "STBP, best γ",
-    "rga": "RGA",
-    "hart": "HART",
-    "rate": "Rate",
-    "mixed": "HART + STBP",
-}
-NAMES = {"fgsm": "FGSM", "pgd": "PGD"}
 #: Version of the form of `results.json`.
 SCHEMA = 1
 SCENARIO_NAMES = {"WBA": "white-box", "BBA": "black-box"}
@@ -46,7 +39,7 @@ def table(result: AuditResult, scenario: str) -> Table:
     )
     view.add_column("attack")
     for chain in settings.chains:
-        view.add_column(TITLES[chain], justify="right")
+        view.add_column(COLUMNS[chain].title, justify="right")
     for attack in settings.attacks:
         best = result.strongest(attack, scenario)
         cells = []
@@ -55,7 +48,7 @@ def table(result: AuditResult, scenario: str) -> Table:
             text = f"{row.rate.percent:.1f}" if row.rate.correct else "-"
             text = f"[bold]{text}[/bold]" if chain in best else text
             cells.append(text if row.gamma is None else f"{text}\nγ = {row.gamma:g}")
-        view.add_row(NAMES[attack], *cells)
+        view.add_row(ATTACKS[attack].title, *cells)
     return view
 
 
@@ -73,36 +66,42 @@ def headline(result: AuditResult) -> str:
 def verdict(result: AuditResult) -> str:
     """
     :param result: An audit's findings.
-    :return: Which chain came out strongest, and whether HART did: the lines below the tables.
+    :return: Which chain came out strongest, and how the featured ones did: the lines below the tables.
     """
     s = result.settings
     lines = []
-    if "pgd" in s.attacks:
-        lines.append(f"PGD takes {s.steps} steps of {s.alpha(s.eps):g}.")
-    if set(s.chains) & set(TUNED):
+    if with_steps := [ATTACKS[attack].title for attack in s.attacks if ATTACKS[attack].takes]:
+        takes = "takes" if len(with_steps) == 1 else "take"
+        lines.append(f"{_words(with_steps)} {takes} {s.steps} steps of {s.alpha(s.eps):g}.")
+    columns = [COLUMNS[name] for name in s.chains]
+    if tuned := [column.entry.title for column in columns if column.tuned]:
         how = (
             f"is given as {s.gamma:g}"
             if s.gamma is not None
-            else f"is chosen on {result.held_out} held-out samples, each chain's own, from {_words(GAMMAS)}, from "
-            "beyond where the best is at an edge, and from the middles to its neighbours"
+            else f"is chosen on {result.held_out} held-out samples, each chain's own, from "
+            f"{_words([f'{gamma:g}' for gamma in GAMMAS])}, from beyond where the best is at an edge, and from the "
+            "middles to its neighbours"
         )
-        lines.append(f"γ of HART (and of STBP, where the column says so) {how}; plain STBP has γ = 1, as in training.")
+        lines.append(f"γ of {_words(tuned)} {how}.")
+    for column in columns:
+        if column.entry.default_too and not column.tuned:
+            lines.append(f"Plain {column.title} is {column.chain(None)!r}, its default.")
     if at_limit := result.at_limit():
         low, high = GAMMA_LIMITS
         where = ", ".join(
-            f"{TITLES[row.chain]} in {SCENARIO_NAMES[row.scenario]} {NAMES[row.attack]} at ε = {row.eps:g} "
-            f"(γ = {row.gamma:g})"
+            f"{COLUMNS[row.chain].title} in {SCENARIO_NAMES[row.scenario]} {ATTACKS[row.attack].title} "
+            f"at ε = {row.eps:g} (γ = {row.gamma:g})"
             for row in at_limit
         )
         lines.append(f"The search ended at a limit, {low:g} or {high:g}: a better γ may lie beyond for {where}.")
     for scenario in SCENARIOS:
         for attack in s.attacks:
-            lines.append(f"{SCENARIO_NAMES[scenario]} {NAMES[attack]}: {_strongest(result, attack, scenario)}.")
+            lines.append(f"{SCENARIO_NAMES[scenario]} {ATTACKS[attack].title}: {_strongest(result, attack, scenario)}.")
     return "\n".join(lines)
 
 
 def _strongest(result: AuditResult, attack: str, scenario: str) -> str:
-    """The strongest chains, HART if it is not among them, and the strongest beside the next, pair by pair."""
+    """The strongest chains, those featured that are not among them, and the strongest beside the next, pair by pair."""
     eps, best = result.settings.eps, result.strongest(attack, scenario)
     rows = {chain: result.rate(attack, scenario, chain, eps) for chain in result.settings.chains}
     first, *others = sorted(rows, key=lambda chain: -rows[chain].rate.fooled)
@@ -110,19 +109,22 @@ def _strongest(result: AuditResult, attack: str, scenario: str) -> str:
     if not rate.correct:
         return "no sample is classified correctly before the attack, so that there is no rate"
     low, high = rate.interval()
-    text = f"strongest {' and '.join(TITLES[chain] for chain in best)}, {rate.percent:.1f} % "
+    text = f"strongest {' and '.join(COLUMNS[chain].title for chain in best)}, {rate.percent:.1f} % "
     text += f"(95 % interval {low:.1f} to {high:.1f})"
-    if "hart" in rows and "hart" not in best:
-        text += f"; HART {rows['hart'].rate.percent:.1f} %"
+    for chain in rows:
+        if COLUMNS[chain].featured and chain not in best:
+            text += f"; {COLUMNS[chain].title} {rows[chain].rate.percent:.1f} %"
     if others:
         pair = paired(rows[first], rows[others[0]])
-        text += f"; {pair.first} samples fooled by {TITLES[first]} and not by {TITLES[others[0]]}, {pair.second} the "
-        text += f"other way (McNemar's exact test, p = {pair.p_value:.2g})"
+        one, other = COLUMNS[first].title, COLUMNS[others[0]].title
+        text += f"; {pair.first} samples fooled by {one} and not by {other}, {pair.second} the other way "
+        text += f"(McNemar's exact test, p = {pair.p_value:.2g})"
     return text
 
 
-def _words(numbers: tuple[float, ...]) -> str:
-    return ", ".join(f"{number:g}" for number in numbers[:-1]) + f" and {numbers[-1]:g}"
+def _words(words: Sequence[str]) -> str:
+    """Words in a row: one, two and three."""
+    return " and ".join([*filter(None, [", ".join(words[:-1])]), words[-1]])
 
 
 def write_files(result: AuditResult, folder: Path) -> list[Path]:
@@ -194,14 +196,14 @@ def _figure(columns: int, rows: int, width: float, height: float) -> tuple[Any, 
 def _draw_rates(result: AuditResult, path: Path) -> None:
     settings = result.settings
     figure, axes = _figure(len(settings.attacks), 1, 5.2 * len(settings.attacks) + 1.4, 4.4)
-    markers = dict(zip(TITLES, "vsoPD*^X", strict=True))
+    markers = dict(zip(COLUMNS, cycle("vsoPD*^X"), strict=False))
     for axis, attack in zip(axes[0], settings.attacks, strict=True):
         for chain in settings.chains:
             rates = [result.rate(attack, "WBA", chain, eps).rate.percent for eps in settings.all_eps()]
-            emphasis = {"linewidth": 2.6, "zorder": 3} if chain == "hart" else {"linewidth": 1.2}
-            axis.plot(settings.all_eps(), rates, marker=markers[chain], label=TITLES[chain], **emphasis)
+            style = {"linewidth": 2.6, "zorder": 3} if COLUMNS[chain].featured else {"linewidth": 1.2}
+            axis.plot(settings.all_eps(), rates, marker=markers[chain], label=COLUMNS[chain].title, **style)
         axis.axvline(settings.eps, color="grey", linewidth=0.8, linestyle=":")
-        axis.set(title=f"{NAMES[attack]}, white-box", xlabel="ε, on the data's scale", ylim=(-2, 102))
+        axis.set(title=f"{ATTACKS[attack].title}, white-box", xlabel="ε, on the data's scale", ylim=(-2, 102))
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("attack success rate (%)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
@@ -214,14 +216,14 @@ def _draw_examples(result: AuditResult, path: Path) -> None:
     rows = ["clean", *settings.chains]
     columns = len(result.examples["clean"])
     figure, axes = _figure(columns, len(rows), 1.0 * columns + 1.6, 1.05 * len(rows) + 0.6)
-    attack = NAMES[settings.attacks[-1]]
+    attack = ATTACKS[settings.attacks[-1]].title
     figure.suptitle(f"Clean inputs and their adversarial ones: white-box {attack}, ε = {settings.eps:g}")
     brightest = max(1.0, float(result.examples["clean"].max()))
     for line, name in zip(axes, rows, strict=True):
         for axis, image in zip(line, result.examples[name], strict=True):
             axis.imshow(_picture(image / brightest), cmap="gray", vmin=0.0, vmax=1.0)
             axis.set(xticks=[], yticks=[])
-        label = TITLES.get(name, name)
+        label = COLUMNS[name].title if name in COLUMNS else name
         line[0].set_ylabel(label, rotation=0, ha="right", va="center")
     figure.savefig(path, dpi=110)
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from art_snn import datasets, models
-from art_snn.audit.networks import trained
+from art_snn.attacks import ATTACKS
+from art_snn.audit.digit_networks import trained
 from art_snn.audit.settings import HELD_OUT, AuditSettings
 from art_snn.classifier import PyTorchSNNClassifier
+from art_snn.datasets.table import DATASETS
 from art_snn.encoders import PoissonEncoder
 from art_snn.identity import differences, of_arrays, unlike
 from art_snn.network import SpikingNetwork
@@ -80,8 +82,8 @@ def embedded(settings: AuditSettings, networks: Path, advance: Callable[[], None
         second,
         Samples(x_test[:HELD_OUT], y_test[:HELD_OUT]),
         Samples(x_test[HELD_OUT:end], y_test[HELD_OUT:end], np.arange(HELD_OUT, end)),
-        f"small_cnn on digits, T = {settings.time_steps}, λ = {settings.decay:g}, {settings.reset} reset, "
-        f"{settings.encoder} encoding, seed {settings.seed}",
+        f"{models.small_cnn.__name__} on {datasets.digits.__name__}, T = {settings.time_steps}, "
+        f"λ = {settings.decay:g}, {settings.reset} reset, {settings.encoder} encoding, seed {settings.seed}",
         {"data": settings.seed, "target": settings.seed, "second": settings.seed + 1},
         (target_fresh, second_fresh),
         {"training_arrays": of_arrays(x_train, y_train), "test_arrays": of_arrays(x_test, y_test)},
@@ -124,13 +126,13 @@ def given(settings: AuditSettings) -> Subjects:
     held_out = Samples(data.held_out[0][tuned_on], classes[data.held_out[1][tuned_on]])
     attacked = Samples(x[chosen], classes[labels[chosen]], chosen)
     target, second = (_classifier(path, data, settings.device) for path in (settings.target, settings.second))
-    trained_by = f"{recipe['attack'].upper()}-trained " if recipe["attack"] != "none" else ""
+    trained_by = f"{ATTACKS[recipe['attack']].title}-trained " if recipe["attack"] in ATTACKS else ""
     return Subjects(
         target,
         second,
         held_out,
         attacked,
-        f"{trained_by}{converted}{recipe['network']} (width {recipe['width']:g}) on {recipe['data']}, "
+        f"{trained_by}{converted}{recipe['network']} (width {recipe['width']:g}) on {DATASETS[recipe['data']].title}, "
         f"T = {recipe['time_steps']}, λ = {recipe['decay']:g}, {recipe['reset']} reset{noise}, seed {recipe['seed']}"
         + (
             f", without {len(x) - len(unseen)} test samples that equal a training sample"
@@ -145,8 +147,6 @@ def given(settings: AuditSettings) -> Subjects:
 
 def _data(settings: AuditSettings, recipes: list[dict[str, Any]]) -> Data:
     """What the two networks learned and were tested on, after a comparison with what they say of it."""
-    from art_snn.training.settings import EVENTS
-
     paths = (settings.target, settings.second)
     trained, second = (models.describe(Path(str(path)))["training"] for path in paths)
     for path, training in zip(paths, (trained, second), strict=True):
@@ -167,7 +167,7 @@ def _data(settings: AuditSettings, recipes: list[dict[str, Any]]) -> Data:
     differing = differences(trained["data"], data.identity)
     if differing:
         raise ValueError(f"root must hold the data that target learned; they differ: {differing}.")
-    if recipes[0]["time_steps"] == trained["settings"]["time_steps"] or recipes[0]["data"] not in EVENTS:
+    if recipes[0]["time_steps"] == trained["settings"]["time_steps"] or not DATASETS[recipes[0]["data"]].events:
         return data
     return _load(learned | {"time_steps": recipes[0]["time_steps"]})  # as many frames as steps
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from art_snn.chains.base import BackwardChain
 from art_snn.chains.hart import HART
+from art_snn.chains.names import get_chain
 from art_snn.chains.stbp import STBP
-from art_snn.chains.table import CHAINS, get_chain
 
 
 @dataclass(frozen=True, init=False)
@@ -48,6 +48,3 @@ class Mixed(BackwardChain):
         for weight, chain in zip(self.weights, self.chains, strict=True):
             for inner, part in chain.parts():
                 yield weight * inner, part
-
-
-CHAINS["mixed"] = Mixed

@@ -1,38 +1,25 @@
-"""The chains by name."""
+"""The table of chains: one line each, and all that commands, settings and reports know of them."""
 
 from __future__ import annotations
 
-from art_snn.chains.base import BackwardChain
 from art_snn.chains.bptr import BPTR
 from art_snn.chains.cba import CBA
 from art_snn.chains.hart import HART
+from art_snn.chains.mixed import Mixed
+from art_snn.chains.names import CHAINS, TABLE, ChainEntry, get_chain
 from art_snn.chains.rate import Rate
 from art_snn.chains.rga import RGA
 from art_snn.chains.stbp import STBP
 
-#: In the paper's order of Table 2 and then the rest; a mixture, which takes names from here, adds itself.
-CHAINS: dict[str, type[BackwardChain]] = {
-    "cba": CBA,
-    "bptr": BPTR,
-    "stbp": STBP,
-    "rga": RGA,
-    "hart": HART,
-    "rate": Rate,
-}
+__all__ = ["CHAINS", "TABLE", "ChainEntry", "get_chain"]
 
-
-def get_chain(chain: str | BackwardChain) -> BackwardChain:
-    """
-    :param chain: A chain's name (any case) or a chain.
-    :return: The chain; by name, with its default parameters.
-    :raises ValueError: If no chain has that name.
-    :raises TypeError: If it is neither a name nor a chain.
-    """
-    if isinstance(chain, BackwardChain):
-        return chain
-    if isinstance(chain, str):
-        try:
-            return CHAINS[chain.lower()]()
-        except KeyError:
-            raise ValueError(f"chain must be one of {', '.join(CHAINS)}, got {chain!r}.") from None
-    raise TypeError(f"chain must be a name or a BackwardChain, such as 'hart' or HART(gamma=0.8), got {chain!r}.")
+for entry in (  # in the order of the paper's Table 2, and then the rest
+    ChainEntry("cba", "CBA", CBA),
+    ChainEntry("bptr", "BPTR", BPTR),
+    ChainEntry("stbp", "STBP", STBP, at_gamma=STBP, default_too=True, learns=True),  # γ = 1 is that of training
+    ChainEntry("rga", "RGA", RGA),
+    ChainEntry("hart", "HART", HART, at_gamma=HART, learns=True, featured=True),
+    ChainEntry("rate", "Rate", Rate),
+    ChainEntry("mixed", "HART + STBP", Mixed, at_gamma=lambda gamma: Mixed([HART(gamma), STBP()])),
+):
+    TABLE.add(entry)

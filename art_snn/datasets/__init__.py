@@ -9,8 +9,10 @@ from art_snn.datasets.events import cifar10dvs, dvsgesture, nmnist
 from art_snn.datasets.frames import event_frames
 from art_snn.datasets.images import cifar10, cifar100, image_folder
 from art_snn.datasets.saccades import event_digits
+from art_snn.datasets.samples import Dataset
 
 __all__ = [
+    "Dataset",
     "cifar10",
     "cifar10dvs",
     "cifar100",

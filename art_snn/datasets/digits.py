@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import numpy as np
+from typing_extensions import Unpack
 
-from art_snn.datasets._common import Dataset, choose, one_hot, split
+from art_snn.datasets.samples import Choice, Dataset, Share, choose, one_hot, split
+from art_snn.keywords import spelled_out
 
 CLASSES = 10
 
 
-def digits(*, seed: int = 0, limit: int | None = None, test_size: float = 0.2) -> Dataset:
+class Digits(Choice, Share, total=False):
+    """What `digits` takes."""
+
+
+@spelled_out()
+def digits(**settings: Unpack[Digits]) -> Dataset:
     """
     Handwritten digits, 8 x 8; nothing to download.
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository,
     1998 (https://doi.org/10.24432/C50P49), the test part, as scikit-learn ships it.
 
-    :param seed: Seed of the stratified split and of the draw under a limit.
-    :param limit: At most so many training samples and so many test samples, class-balanced; None is all.
-    :param test_size: Share of the test set, in (0, 1). The default gives 1,437 training and 360 test images.
+    The default split, stratified, gives 1,437 training and 360 test images.
+
+    :param settings: Which of them are wanted.
     :return: `(x_train, y_train), (x_test, y_test), 0.0, 1.0`; x is `(N, 1, 8, 8)` in [0, 1], float32; y is one-hot,
              `(N, 10)`.
     :raises ValueError: If an argument is out of range.
     """
     images, labels = load_images()
-    train, test = split(labels, test_size, seed, "digits")
+    train, test = split(labels, settings["test_size"], settings["seed"], "digits")
     parts = []
     for part in (train, test):
-        rows = part[choose(labels[part], limit, seed)]
+        rows = part[choose(labels[part], settings["limit"], settings["seed"])]
         parts.append((images[rows], one_hot(labels[rows], CLASSES)))
     return parts[0], parts[1], 0.0, 1.0
 

@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import Unpack
 
-from art_snn.datasets._common import Dataset, PathLike, choose, downloading, one_hot, optional, split, visible
-from art_snn.datasets.frames import Bins, Framing, Scale
+from art_snn.datasets.frames import Framing, Recordings
+from art_snn.datasets.samples import Dataset, Share, split
+from art_snn.datasets.sources import PathLike, downloading, optional, visible
+from art_snn.keywords import spelled_out
 
 logger = logging.getLogger(__name__)
 
@@ -28,45 +31,22 @@ ARCHIVES = (".zip", ".gz")
 READ = np.dtype([("x", np.int64), ("y", np.int64), ("t", np.int64), ("p", np.int64)])
 
 
-def nmnist(
-    root: PathLike,
-    *,
-    time_steps: int = 10,
-    size: tuple[int, int] = (34, 34),
-    bins: Bins = "count",
-    binary: bool = False,
-    scale: Scale | None = None,
-    drop_outside: bool = False,
-    limit: int | None = None,
-    seed: int = 0,
-    cache_dir: PathLike | None = None,
-    download: bool = False,
-    verbose: bool = False,
-) -> Dataset:
+class SplitRecordings(Recordings, Share, total=False):
+    """What a loader of recordings takes whose data set comes without a split."""
+
+
+@spelled_out(size=(34, 34))
+def nmnist(root: PathLike, **settings: Unpack[Recordings]) -> Dataset:
     """
     N-MNIST: the MNIST digits before an event camera (34 x 34) that moves in three saccades; 60,000 training and 10,000
-    test recordings of 10 classes, or any part of them in the same layout.
+    test recordings of 10 classes, or any part of them in the same layout. Without a limit they are sorted by class.
 
     Source: G. Orchard, A. Jayawant, G. K. Cohen and N. Thakor, Converting static image datasets to spiking
     neuromorphic datasets using saccades, Frontiers in Neuroscience 9:437, 2015
     (https://www.garrickorchard.com/datasets/n-mnist).
 
     :param root: Folder that holds `NMNIST/Train/<digit>/<number>.bin` and `NMNIST/Test/...`, or that `NMNIST` itself.
-    :param time_steps: Number of frames T of a recording.
-    :param size: Height and width of the frames, at most 36 x 36. Lengths close to the sensor's crop or pad, smaller
-                 ones share events out by area: see :mod:`art_snn.datasets.frames`.
-    :param bins: `"count"` for frames of equal numbers of events, `"time"` for frames of equal duration.
-    :param binary: Frames of 0 and 1 (did any part of an event fall on the pixel?) instead of counts.
-    :param scale: Divide all frames by this number, which no value may exceed, so that they lie in [0, 1]; `"max"` is
-                  the largest value in either x, which depends on what is loaded, so on the limit. None leaves counts.
-    :param drop_outside: Leave out events outside the sensor, and say on the logger how many of which files, instead of
-                         refusing the recording.
-    :param limit: At most so many training samples and so many test samples, class-balanced; None is all, sorted by
-                  class.
-    :param seed: Seed of the draw under a limit.
-    :param cache_dir: Folder of the cached frames; None is the folder `art-snn` in ART's own data folder.
-    :param download: Let tonic download the data set if it is not complete.
-    :param verbose: Show a progress bar.
+    :param settings: Which recordings are wanted, and as what frames.
     :return: `(x_train, y_train), (x_test, y_test), 0.0, max`; x is `(N, T, 2, H, W)`, float32, the events of a frame,
              polarity (off, on) and pixel; y is one-hot, `(N, 10)`; max is the largest value in either x, or 1.0 if
              binary or scaled.
@@ -74,20 +54,8 @@ def nmnist(
     :raises ValueError: If a file is not a whole recording of this sensor, a folder is not a class, or an argument is
                         out of range.
     """
-    framing = Framing(
-        name="nmnist",
-        read=_read_bin,
-        sensor=(34, 34),
-        time_steps=time_steps,
-        size=size,
-        bins=bins,
-        binary=binary,
-        scale=scale,
-        drop_outside=drop_outside,
-        cache_dir=cache_dir,
-        verbose=verbose,
-    )
-    if download:
+    framing = Framing("nmnist", _read_bin, (34, 34), len(DIGIT_NAMES), settings)
+    if settings["download"]:
         with downloading("N-MNIST", root):
             for train in (True, False):
                 optional("tonic.datasets", "events").NMNIST(save_to=str(root), train=train)
@@ -97,30 +65,12 @@ def nmnist(
         ("Train", "Test"),
         "Download Train.zip and Test.zip from https://doi.org/10.17632/468j46mzdv.1 and unpack both",
     )
-    parts = []
-    for name in ("Train", "Test"):
-        files, labels = _recordings(folder / name, DIGIT_NAMES, ".bin")
-        rows = choose(labels, limit, seed)
-        parts.append((framing.frames(files, rows, whole=limit is None), one_hot(labels[rows], len(DIGIT_NAMES))))
+    parts = [framing.part(*_recordings(folder / name, DIGIT_NAMES, ".bin")) for name in ("Train", "Test")]
     return framing.dataset(*parts)
 
 
-def cifar10dvs(
-    root: PathLike,
-    *,
-    time_steps: int = 10,
-    size: tuple[int, int] = (48, 48),
-    bins: Bins = "count",
-    binary: bool = False,
-    scale: Scale | None = None,
-    drop_outside: bool = False,
-    test_size: float = 0.1,
-    limit: int | None = None,
-    seed: int = 0,
-    cache_dir: PathLike | None = None,
-    download: bool = False,
-    verbose: bool = False,
-) -> Dataset:
+@spelled_out(size=(48, 48), test_size=0.1)
+def cifar10dvs(root: PathLike, **settings: Unpack[SplitRecordings]) -> Dataset:
     """
     CIFAR10-DVS: 10,000 images of CIFAR-10, 1,000 a class, moving before an event camera (128 x 128); or any part of
     them in the same layout. The files are the `.aedat4` version that tonic offers.
@@ -132,21 +82,7 @@ def cifar10dvs(
     Frontiers in Neuroscience 11:309, 2017 (https://doi.org/10.3389/fnins.2017.00309).
 
     :param root: Folder that holds `CIFAR10DVS/<class>/<name>.aedat4`, or that `CIFAR10DVS` itself.
-    :param time_steps: Number of frames T of a recording.
-    :param size: Height and width of the frames, at most 136 x 136. Lengths close to the sensor's crop or pad, smaller
-                 ones share events out by area: see :mod:`art_snn.datasets.frames`.
-    :param bins: `"count"` for frames of equal numbers of events, `"time"` for frames of equal duration.
-    :param binary: Frames of 0 and 1 (did any part of an event fall on the pixel?) instead of counts.
-    :param scale: Divide all frames by this number, which no value may exceed, so that they lie in [0, 1]; `"max"` is
-                  the largest value in either x, which depends on what is loaded, so on the limit. None leaves counts.
-    :param drop_outside: Leave out events outside the sensor, and say on the logger how many of which files, instead of
-                         refusing the recording.
-    :param test_size: Share of the test set, in (0, 1).
-    :param limit: At most so many training samples and so many test samples, class-balanced; None is all.
-    :param seed: Seed of the split and of the draw under a limit.
-    :param cache_dir: Folder of the cached frames; None is the folder `art-snn` in ART's own data folder.
-    :param download: Let tonic download the data set if it is not complete.
-    :param verbose: Show a progress bar.
+    :param settings: Which recordings are wanted, and as what frames.
     :return: `(x_train, y_train), (x_test, y_test), 0.0, max`; x is `(N, T, 2, H, W)`, float32, the events of a frame,
              polarity (off, on) and pixel; y is one-hot, `(N, 10)`; max is the largest value in either x, or 1.0 if
              binary or scaled.
@@ -154,20 +90,8 @@ def cifar10dvs(
     :raises ValueError: If a file is not a whole recording of this sensor, a folder is not a class, or an argument is
                         out of range.
     """
-    framing = Framing(
-        name="cifar10dvs",
-        read=_read_aedat4,
-        sensor=(128, 128),
-        time_steps=time_steps,
-        size=size,
-        bins=bins,
-        binary=binary,
-        scale=scale,
-        drop_outside=drop_outside,
-        cache_dir=cache_dir,
-        verbose=verbose,
-    )
-    if download:
+    framing = Framing("cifar10dvs", _read_aedat4, (128, 128), len(CIFAR10_NAMES), settings)
+    if settings["download"]:
         with downloading("CIFAR10-DVS", root):
             optional("tonic.datasets", "events").CIFAR10DVS(save_to=str(root))
     folder = _find(
@@ -178,55 +102,25 @@ def cifar10dvs(
         "https://figshare.com/ndownloader/files/38023437 and unpack it and the ten archives in it",
     )
     files, labels = _recordings(folder, CIFAR10_NAMES, ".aedat4")
-    train, test = split(labels, test_size, seed, str(folder))
+    seed = settings["seed"]
+    train, test = split(labels, settings["test_size"], seed, str(folder))
     logger.info("CIFAR10-DVS: %d training, %d test recordings, split by seed %d", len(train), len(test), seed)
-    parts = []
-    for part in (train, test):
-        rows = part[choose(labels[part], limit, seed)]
-        parts.append((framing.frames(files, rows, whole=limit is None), one_hot(labels[rows], len(CIFAR10_NAMES))))
-    return framing.dataset(*parts)
+    return framing.dataset(framing.part(files, labels, train), framing.part(files, labels, test))
 
 
-def dvsgesture(
-    root: PathLike,
-    *,
-    time_steps: int = 10,
-    size: tuple[int, int] = (128, 128),
-    bins: Bins = "count",
-    binary: bool = False,
-    scale: Scale | None = None,
-    drop_outside: bool = False,
-    limit: int | None = None,
-    seed: int = 0,
-    cache_dir: PathLike | None = None,
-    download: bool = False,
-    verbose: bool = False,
-) -> Dataset:
+@spelled_out(size=(128, 128))
+def dvsgesture(root: PathLike, **settings: Unpack[Recordings]) -> Dataset:
     """
     DVS128 Gesture: 11 hand gestures of 29 people before an event camera (128 x 128), 1,077 training and 264 test
     recordings, or any part of them in the same layout. The files are the version that tonic offers, one gesture each,
-    with times in milliseconds.
+    with times in milliseconds. Without a limit they are sorted by person.
 
     Source: A. Amir et al., A low power, fully event-based gesture recognition system, CVPR 2017
     (https://research.ibm.com/interactive/dvsgesture/).
 
     :param root: Folder that holds `DVSGesture/ibmGestureTrain/<user>_<light>/<label>.npy` and
                  `DVSGesture/ibmGestureTest/...`, or that `DVSGesture` itself.
-    :param time_steps: Number of frames T of a recording.
-    :param size: Height and width of the frames, at most 136 x 136. Lengths close to the sensor's crop or pad, smaller
-                 ones share events out by area: see :mod:`art_snn.datasets.frames`.
-    :param bins: `"count"` for frames of equal numbers of events, `"time"` for frames of equal duration.
-    :param binary: Frames of 0 and 1 (did any part of an event fall on the pixel?) instead of counts.
-    :param scale: Divide all frames by this number, which no value may exceed, so that they lie in [0, 1]; `"max"` is
-                  the largest value in either x, which depends on what is loaded, so on the limit. None leaves counts.
-    :param drop_outside: Leave out events outside the sensor, and say on the logger how many of which files, instead of
-                         refusing the recording.
-    :param limit: At most so many training samples and so many test samples, class-balanced; None is all, sorted by
-                  person.
-    :param seed: Seed of the draw under a limit.
-    :param cache_dir: Folder of the cached frames; None is the folder `art-snn` in ART's own data folder.
-    :param download: Let tonic download the data set if it is not complete.
-    :param verbose: Show a progress bar.
+    :param settings: Which recordings are wanted, and as what frames.
     :return: `(x_train, y_train), (x_test, y_test), 0.0, max`; x is `(N, T, 2, H, W)`, float32, the events of a frame,
              polarity (off, on) and pixel; y is one-hot, `(N, 11)`; max is the largest value in either x, or 1.0 if
              binary or scaled.
@@ -234,20 +128,8 @@ def dvsgesture(
     :raises ValueError: If a file is not a recording of this sensor, its name is not a label, or an argument is out of
                         range.
     """
-    framing = Framing(
-        name="dvsgesture",
-        read=_read_npy,
-        sensor=(128, 128),
-        time_steps=time_steps,
-        size=size,
-        bins=bins,
-        binary=binary,
-        scale=scale,
-        drop_outside=drop_outside,
-        cache_dir=cache_dir,
-        verbose=verbose,
-    )
-    if download:
+    framing = Framing("dvsgesture", _read_npy, (128, 128), GESTURES, settings)
+    if settings["download"]:
         with downloading("DVS128 Gesture", root):
             for train in (True, False):
                 optional("tonic.datasets", "events").DVSGesture(save_to=str(root), train=train)
@@ -260,11 +142,7 @@ def dvsgesture(
         "(https://figshare.com/ndownloader/files/38020584), cut from the recordings at "
         "https://research.ibm.com/interactive/dvsgesture/, and unpack both",
     )
-    parts = []
-    for name in names:
-        files, labels = _gestures(folder / name)
-        rows = choose(labels, limit, seed)
-        parts.append((framing.frames(files, rows, whole=limit is None), one_hot(labels[rows], GESTURES)))
+    parts = [framing.part(*_gestures(folder / name)) for name in names]
     return framing.dataset(*parts)
 
 

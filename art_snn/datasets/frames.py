@@ -31,11 +31,15 @@ from dataclasses import dataclass
 from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
 
-from art_snn.datasets._common import Dataset, PathLike, Split, cached, check_positive, check_size
+from art_snn.datasets.cache import Stored, cached
+from art_snn.datasets.checks import check_positive, check_size
+from art_snn.datasets.samples import Choice, Dataset, Split, choose, one_hot
+from art_snn.datasets.sources import Download
+from art_snn.keywords import NO_DEFAULT, Keyword
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +51,49 @@ LARGEST_COUNT = int(np.iinfo(np.uint16).max)
 CLOSE = 16
 #: How many files a warning names.
 NAMED = 5
+
+
+class FrameSettings(TypedDict, total=False):
+    """What every loader of event data takes."""
+
+    time_steps: Annotated[int, Keyword(10, "Number of frames T of a recording.")]
+    size: Annotated[
+        tuple[int, int],
+        Keyword(
+            NO_DEFAULT,  # each data set has its own
+            "Height and width of the frames, at most a sixteenth above the sensor's. Lengths close to the sensor's "
+            "crop or pad, smaller ones share events out by area: see :mod:`art_snn.datasets.frames`.",
+        ),
+    ]
+    bins: Annotated[
+        Bins,
+        Keyword("count", '`"count"` for frames of equal numbers of events, `"time"` for frames of equal duration.'),
+    ]
+    binary: Annotated[
+        bool, Keyword(False, "Frames of 0 and 1 (did any part of an event fall on the pixel?) instead of counts.")
+    ]
+    scale: Annotated[
+        Scale | None,
+        Keyword(
+            None,
+            "Divide all frames by this number, which no value may exceed, so that they lie in [0, 1]; "
+            '`"max"` is the largest value in either x, which depends on what is loaded, so on the limit. None leaves '
+            "counts.",
+        ),
+    ]
+
+
+class Recordings(FrameSettings, Choice, Stored, Download, total=False):
+    """What every loader of recorded event data takes."""
+
+    drop_outside: Annotated[
+        bool,
+        Keyword(
+            False,
+            "Leave out events outside the sensor, and say on the logger how many of which files, instead of refusing "
+            "the recording.",
+        ),
+    ]
 
 
 def event_frames(
@@ -164,7 +211,7 @@ def check_scale(scale: Scale | None, binary: bool = False) -> None:
         raise ValueError(f"scale must be 'max' or a number above 0, got {scale!r}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Framing:
     """How the recordings of one data set become frames, and the frames a data set."""
 
@@ -173,19 +220,23 @@ class Framing:
     #: From a file to its events; a file that is not a whole recording is a ValueError.
     read: Callable[[Path], np.ndarray]
     sensor: tuple[int, int]
-    time_steps: int
-    size: tuple[int, int]
-    bins: Bins
-    binary: bool
-    scale: Scale | None
-    #: Leave out events outside the sensor, and say how many, instead of refusing the recording.
-    drop_outside: bool
-    cache_dir: PathLike | None
-    verbose: bool
+    nb_classes: int
+    settings: Recordings
 
     def __post_init__(self) -> None:
-        check_framing(self.time_steps, self.size, self.bins, self.sensor)
-        check_scale(self.scale, self.binary)
+        check_framing(self.settings["time_steps"], self.settings["size"], self.settings["bins"], self.sensor)
+        check_scale(self.settings["scale"], self.settings["binary"])
+
+    def part(self, files: Sequence[Path], labels: np.ndarray, among: np.ndarray | None = None) -> Split:
+        """
+        :param files: All recordings.
+        :param labels: Their labels `(N,)`, integers.
+        :param among: Indices of those that belong to this part of the data set; all if not given.
+        :return: Frames `(N, T, 2, H, W)` and one-hot labels of the recordings wanted of them.
+        """
+        among = np.arange(len(labels)) if among is None else among
+        rows = among[choose(labels[among], self.settings["limit"], self.settings["seed"])]
+        return self.frames(files, rows, whole=self.settings["limit"] is None), one_hot(labels[rows], self.nb_classes)
 
     def frames(self, files: Sequence[Path], rows: np.ndarray, *, whole: bool) -> np.ndarray:
         """
@@ -199,10 +250,10 @@ class Framing:
             "name": self.name,
             "version": 2,
             "sensor": list(self.sensor),
-            "time_steps": int(self.time_steps),
-            "size": [int(length) for length in self.size],
-            "bins": self.bins,
-            "drop_outside": bool(self.drop_outside),
+            "time_steps": int(self.settings["time_steps"]),
+            "size": [int(length) for length in self.settings["size"]],
+            "bins": self.settings["bins"],
+            "drop_outside": bool(self.settings["drop_outside"]),
         }
         dropped: dict[str, Any] = {}  # of each file that had any: events outside the sensor, and events in all
         frames = cached(
@@ -211,8 +262,8 @@ class Framing:
             partial(self._frames_of, dropped=dropped),
             settings=settings,
             whole=whole,
-            cache_dir=self.cache_dir,
-            verbose=self.verbose,
+            cache_dir=self.settings["cache_dir"],
+            verbose=self.settings["verbose"],
             notes=dropped,
         )
         wanted = [os.path.abspath(files[row]) for row in rows]
@@ -225,7 +276,7 @@ class Framing:
         :param test: The same of the test set.
         :return: The data set in ART's form, as :func:`framed_dataset` makes it.
         """
-        return framed_dataset(train, test, binary=self.binary, scale=self.scale)
+        return framed_dataset(train, test, binary=self.settings["binary"], scale=self.settings["scale"])
 
     def _frames_of(self, file: Path, dropped: dict[str, Any]) -> np.ndarray:
         advice = ""
@@ -233,12 +284,18 @@ class Framing:
             events = self.read(file)
             inside = _on_sensor(events, self.sensor)
             if not inside.all():
-                if self.drop_outside:
+                if self.settings["drop_outside"]:
                     dropped[os.path.abspath(file)] = [int((~inside).sum()), len(events)]
                     events = events[inside]
                 else:
                     advice = "; drop_outside=True (art-snn train --drop-outside) leaves such events out"
-            return event_frames(events, sensor=self.sensor, time_steps=self.time_steps, size=self.size, bins=self.bins)
+            return event_frames(
+                events,
+                sensor=self.sensor,
+                time_steps=self.settings["time_steps"],
+                size=self.settings["size"],
+                bins=self.settings["bins"],
+            )
         except ValueError as error:
             raise ValueError(f"{file}: {error}{advice}") from error
 

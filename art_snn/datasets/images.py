@@ -3,106 +3,100 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from typing_extensions import Unpack
 
-from art_snn.datasets._common import (
-    Dataset,
-    PathLike,
-    Split,
-    cached,
-    check_size,
-    choose,
-    downloading,
-    one_hot,
-    optional,
-    split,
-    visible,
-)
+from art_snn.datasets.cache import Stored, cached
+from art_snn.datasets.checks import check_size
+from art_snn.datasets.samples import Choice, Dataset, Share, Split, choose, one_hot, split
+from art_snn.datasets.sources import Download, PathLike, downloading, optional, visible
+from art_snn.keywords import Keyword, spelled_out
 
 CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 CIFAR_SHAPE = (3, 32, 32)
 
 
-def cifar10(
-    root: PathLike,
-    *,
-    limit: int | None = None,
-    seed: int = 0,
-    download: bool = False,
-    checksum: bool = True,
-) -> Dataset:
+class Archive(Choice, Download, total=False):
+    """What `cifar10` and `cifar100` take."""
+
+    checksum: Annotated[
+        bool,
+        Keyword(
+            True,
+            "Hold every file to its published MD5 sum. Without it, a smaller archive of the same format loads too; its "
+            "files are unpickled, so load none that you do not trust.",
+        ),
+    ]
+
+
+class Folder(Choice, Share, Stored, total=False):
+    """What `image_folder` takes."""
+
+    size: Annotated[
+        tuple[int, int] | None,
+        Keyword(
+            None,
+            "Height and width to resize to; None takes the images as they are, which must then be of one size.",
+        ),
+    ]
+
+
+@spelled_out()
+def cifar10(root: PathLike, **settings: Unpack[Archive]) -> Dataset:
     """
-    CIFAR-10: 50,000 training and 10,000 test images of 10 classes, from the original archive (Python version).
+    CIFAR-10: 50,000 training and 10,000 test images of 10 classes, from the original archive (Python version), and
+    without a limit in its order.
 
     Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009
     (https://www.cs.toronto.edu/~kriz/cifar.html).
 
     :param root: Folder that holds `cifar-10-batches-py`.
-    :param limit: At most so many training samples and so many test samples, class-balanced; None is all, in the
-                  archive's order.
-    :param seed: Seed of the draw under a limit.
-    :param download: Let torchvision download the archive if it is not there.
-    :param checksum: Hold every file to its published MD5 sum. Without it, a smaller archive of the same format loads
-                     too; its files are unpickled, so load none that you do not trust.
+    :param settings: Which images are wanted, and of which archive.
     :return: `(x_train, y_train), (x_test, y_test), 0.0, 1.0`; x is `(N, 3, 32, 32)` in [0, 1], float32; y is one-hot,
              `(N, 10)`.
     :raises FileNotFoundError: If a file is missing.
     :raises ValueError: If a file is not what it should be, or an argument is out of range.
     """
-    source = optional("torchvision.datasets", "images").CIFAR10
-    return _cifar(source, 10, root, limit=limit, seed=seed, download=download, checksum=checksum)
+    return _cifar("CIFAR10", 10, root, settings)
 
 
-def cifar100(
-    root: PathLike,
-    *,
-    limit: int | None = None,
-    seed: int = 0,
-    download: bool = False,
-    checksum: bool = True,
-) -> Dataset:
+@spelled_out()
+def cifar100(root: PathLike, **settings: Unpack[Archive]) -> Dataset:
     """
     CIFAR-100: 50,000 training and 10,000 test images of 100 classes (the fine labels), from the original archive
-    (Python version).
+    (Python version), and without a limit in its order.
 
     Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009
     (https://www.cs.toronto.edu/~kriz/cifar.html).
 
     :param root: Folder that holds `cifar-100-python`.
-    :param limit: At most so many training samples and so many test samples, class-balanced; None is all, in the
-                  archive's order.
-    :param seed: Seed of the draw under a limit.
-    :param download: Let torchvision download the archive if it is not there.
-    :param checksum: Hold every file to its published MD5 sum. Without it, a smaller archive of the same format loads
-                     too; its files are unpickled, so load none that you do not trust.
+    :param settings: Which images are wanted, and of which archive.
     :return: `(x_train, y_train), (x_test, y_test), 0.0, 1.0`; x is `(N, 3, 32, 32)` in [0, 1], float32; y is one-hot,
              `(N, 100)`.
     :raises FileNotFoundError: If a file is missing.
     :raises ValueError: If a file is not what it should be, or an argument is out of range.
     """
-    source = optional("torchvision.datasets", "images").CIFAR100
-    return _cifar(source, 100, root, limit=limit, seed=seed, download=download, checksum=checksum)
+    return _cifar("CIFAR100", 100, root, settings)
 
 
-def _cifar(
-    source: Any, nb_classes: int, root: PathLike, *, limit: int | None, seed: int, download: bool, checksum: bool
-) -> Dataset:
-    """Either CIFAR, by its torchvision class."""
-    if download:
-        with downloading(source.__name__, root):
+def _cifar(name: str, nb_classes: int, root: PathLike, settings: Archive) -> Dataset:
+    """Either CIFAR, by the name of its torchvision class."""
+    source = getattr(optional("torchvision.datasets", "images"), name)
+    if settings["download"]:
+        with downloading(name, root):
             source(root, download=True)
     folder = Path(root, source.base_folder)
     meta = (source.meta["filename"], source.meta["md5"])
-    for name, md5 in (meta, *source.train_list, *source.test_list):
-        _check_cifar_file(source, folder / name, md5 if checksum else None)
+    for file, md5 in (meta, *source.train_list, *source.test_list):
+        _check_cifar_file(source, folder / file, md5 if settings["checksum"] else None)
     parts = []
     for files in (source.train_list, source.test_list):
-        batches = [_cifar_batch(source, nb_classes, root, name) for name, _ in files]
+        batches = [_cifar_batch(source, nb_classes, root, file) for file, _ in files]
         images = np.concatenate([images for images, _ in batches])
         labels = np.concatenate([labels for _, labels in batches])
-        rows = choose(labels, limit, seed)
+        rows = choose(labels, settings["limit"], settings["seed"])
         parts.append((_unit(images[rows]), one_hot(labels[rows], nb_classes)))
     return parts[0], parts[1], 0.0, 1.0
 
@@ -143,38 +137,26 @@ def _cifar_batch(source: Any, nb_classes: int, root: PathLike, name: str) -> Spl
     return images, labels
 
 
-def image_folder(
-    root: PathLike,
-    *,
-    limit: int | None = None,
-    size: tuple[int, int] | None = None,
-    test_size: float = 0.2,
-    seed: int = 0,
-    cache_dir: PathLike | None = None,
-    verbose: bool = False,
-) -> Dataset:
+@spelled_out()
+def image_folder(root: PathLike, **settings: Unpack[Folder]) -> Dataset:
     """
     Any data set laid out as a torchvision `ImageFolder`: one folder of images a class.
 
-    The classes are numbered in the order of their names. Images are decoded once, to RGB, and cached; without a limit
-    the whole folder is decoded, with one only the images drawn.
+    The classes are numbered in the order of their names; without a limit the images of a folder that is split into
+    `train` and `test` are sorted by class. Images are decoded once, to RGB, and cached; without a limit the whole
+    folder is decoded, with one only the images drawn.
 
     :param root: Folder that holds `train/<class>/<image>` and `test/<class>/<image>`; or `<class>/<image>`, which is
                  then split.
-    :param limit: At most so many training samples and so many test samples, class-balanced; None is all, sorted by
-                  class if the folder itself is split into `train` and `test`.
-    :param size: Height and width to resize to; None takes the images as they are, which must then be of one size.
-    :param test_size: Share of the test set, in (0, 1), where the folder is not split already.
-    :param seed: Seed of that split and of the draw under a limit.
-    :param cache_dir: Folder of the decoded arrays; None is the folder `art-snn` in ART's own data folder.
-    :param verbose: Show a progress bar.
+    :param settings: Which images are wanted, and of what size.
     :return: `(x_train, y_train), (x_test, y_test), 0.0, 1.0`; x is `(N, 3, H, W)` in [0, 1], float32; y is one-hot,
              `(N, number of classes)`.
     :raises FileNotFoundError: If a folder is missing or empty.
     :raises ValueError: If a file is not an image or not of the size of the others, if `train` and `test` hold other
              classes, or if an argument is out of range.
     """
-    size = None if size is None else check_size(size)
+    limit, seed = settings["limit"], settings["seed"]
+    size = None if settings["size"] is None else check_size(settings["size"])
     folder = Path(root)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder, expected one with a folder of images for every class")
@@ -189,11 +171,11 @@ def image_folder(
         selections = [np.arange(len(files)) for files, _, _ in sources]
     else:
         sources = [_list_images(folder)] * 2
-        selections = list(split(sources[0][1], test_size, seed, str(folder)))
+        selections = list(split(sources[0][1], settings["test_size"], seed, str(folder)))
     parts = []
     for (files, labels, classes), selection in zip(sources, selections, strict=True):
         rows = selection[choose(labels[selection], limit, seed)]
-        images = _decoded(files, rows, size=size, whole=limit is None, cache_dir=cache_dir, verbose=verbose)
+        images = _decoded(files, rows, size, limit is None, settings)
         parts.append((_unit(images), one_hot(labels[rows], len(classes))))
     shapes = [x.shape[1:] for x, _ in parts]
     if shapes[0] != shapes[1]:
@@ -218,13 +200,7 @@ def _list_images(folder: Path) -> tuple[list[str], np.ndarray, list[str]]:
 
 
 def _decoded(
-    files: list[str],
-    rows: np.ndarray,
-    *,
-    size: tuple[int, int] | None,
-    whole: bool,
-    cache_dir: PathLike | None,
-    verbose: bool,
+    files: list[str], rows: np.ndarray, size: tuple[int, int] | None, whole: bool, stored: Stored
 ) -> np.ndarray:
     """The chosen images, uint8 `(N, 3, H, W)`."""
     if size is None:
@@ -247,7 +223,9 @@ def _decoded(
             return _read_image(file, size)
 
     settings = {"name": "images", "version": 2, "size": size}
-    return cached(files, rows, read, settings=settings, whole=whole, cache_dir=cache_dir, verbose=verbose)
+    return cached(
+        files, rows, read, settings=settings, whole=whole, cache_dir=stored["cache_dir"], verbose=stored["verbose"]
+    )
 
 
 def _read_image(file: Path, size: tuple[int, int] | None) -> np.ndarray:

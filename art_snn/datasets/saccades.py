@@ -11,11 +11,15 @@ isosceles triangle, as in N-MNIST (G. Orchard et al., Frontiers in Neuroscience 
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Annotated
 
-from art_snn.datasets._common import Dataset, choose, one_hot, split
+import numpy as np
+from typing_extensions import Unpack
+
 from art_snn.datasets.digits import CLASSES, load_images
-from art_snn.datasets.frames import Bins, Scale, check_framing, check_scale, event_frames, framed_dataset
+from art_snn.datasets.frames import FrameSettings, check_framing, check_scale, event_frames, framed_dataset
+from art_snn.datasets.samples import Choice, Dataset, Share, choose, one_hot, split
+from art_snn.keywords import Keyword, spelled_out
 
 #: An event as in `tonic.io.events_struct`; t in microseconds.
 EVENT = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", bool)])
@@ -25,55 +29,49 @@ CORNERS = np.array([[0.0, 0.0], [7.0, 3.5], [0.0, 7.0], [0.0, 0.0]])  # (y, x) o
 SACCADE = 100_000  # duration of a saccade, in microseconds
 STEP = 5_000  # the intensity is computed this often, and taken as linear in log between
 BLACK = 0.1  # intensity of black, where white is 1.1: its logarithm is finite
+THRESHOLD = 0.5  # of the contrast, if none is given
 CHUNK = 100  # images simulated at once
 
 
-def event_digits(
-    *,
-    time_steps: int = 10,
-    size: tuple[int, int] = (SENSOR, SENSOR),
-    bins: Bins = "count",
-    binary: bool = False,
-    scale: Scale | None = None,
-    test_size: float = 0.2,
-    limit: int | None = None,
-    seed: int = 0,
-    threshold: float = 0.5,
-) -> Dataset:
+class EventDigits(FrameSettings, Choice, Share, total=False):
+    """What `event_digits` takes."""
+
+    threshold: Annotated[
+        float,
+        Keyword(
+            THRESHOLD,
+            "The sensor's contrast threshold C, in (0, 1]; the number of events goes as 1 / C. The default gives about "
+            "as many as a recording of N-MNIST has.",
+        ),
+    ]
+
+
+@spelled_out(size=(SENSOR, SENSOR))
+def event_digits(**settings: Unpack[EventDigits]) -> Dataset:
     """
     The digits of `digits`, split alike, as seen by a simulated event camera in three saccades; nothing to download.
 
-    :param time_steps: Number of frames T of a recording.
-    :param size: Height and width of the frames, at most 36 x 36. Lengths close to the sensor's crop or pad, smaller
-                 ones share events out by area: see :mod:`art_snn.datasets.frames`.
-    :param bins: `"count"` for frames of equal numbers of events, `"time"` for frames of equal duration.
-    :param binary: Frames of 0 and 1 (did any part of an event fall on the pixel?) instead of counts.
-    :param scale: Divide all frames by this number, which no value may exceed, so that they lie in [0, 1]; `"max"` is
-                  the largest value in either x, which depends on what is loaded, so on the limit. None leaves counts.
-    :param test_size: Share of the test set, in (0, 1).
-    :param limit: At most so many training samples and so many test samples, class-balanced; None is all.
-    :param seed: Seed of the split and of the draw under a limit.
-    :param threshold: The sensor's contrast threshold C, in (0, 1]; the number of events goes as 1 / C. The default
-                      gives about as many as a recording of N-MNIST has.
+    :param settings: Which recordings are wanted, and as what frames.
     :return: `(x_train, y_train), (x_test, y_test), 0.0, max`; x is `(N, T, 2, H, W)`, float32, the events of a frame,
              polarity (off, on) and pixel; y is one-hot, `(N, 10)`; max is the largest value in either x, or 1.0 if
              binary or scaled.
     :raises ValueError: If an argument is out of range.
     """
-    sensor = (SENSOR, SENSOR)
+    sensor, bins, seed = (SENSOR, SENSOR), settings["bins"], settings["seed"]
+    time_steps, size = settings["time_steps"], settings["size"]
     check_framing(time_steps, size, bins, sensor)
-    check_scale(scale, binary)
+    check_scale(settings["scale"], settings["binary"])
     images, labels = load_images()
     parts = []
-    for part in split(labels, test_size, seed, "event_digits"):
-        rows = part[choose(labels[part], limit, seed)]
-        recordings = simulate(images[rows, 0], threshold=threshold)
+    for part in split(labels, settings["test_size"], seed, "event_digits"):
+        rows = part[choose(labels[part], settings["limit"], seed)]
+        recordings = simulate(images[rows, 0], threshold=settings["threshold"])
         frames = [event_frames(e, sensor=sensor, time_steps=time_steps, size=size, bins=bins) for e in recordings]
         parts.append((np.stack(frames), one_hot(labels[rows], CLASSES)))
-    return framed_dataset(*parts, binary=binary, scale=scale)
+    return framed_dataset(*parts, binary=settings["binary"], scale=settings["scale"])
 
 
-def simulate(images: np.ndarray, *, threshold: float = 0.5) -> list[np.ndarray]:
+def simulate(images: np.ndarray, *, threshold: float = THRESHOLD) -> list[np.ndarray]:
     """
     What the simulated event camera records of images in three saccades.
 

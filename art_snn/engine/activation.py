@@ -7,7 +7,7 @@ from torch import Tensor
 
 from art_snn.chains import BackwardChain
 from art_snn.engine.collapse import vjp
-from art_snn.engine.layout import checked_output, over_time
+from art_snn.engine.layout import Layout, checked_output, over_time
 from art_snn.engine.problem import Problem, Pullback, Route
 from art_snn.engine.visit import given
 from art_snn.neurons import NotGiven, SpikingLayer, Value, at, changes
@@ -24,7 +24,7 @@ def activation(problem: Problem, frames: Tensor, chain: BackwardChain) -> tuple[
     leaf = over_time(frames).detach().clone().requires_grad_()
 
     def visitor(layer: SpikingLayer, currents: Tensor) -> Tensor:
-        return given(chain, _activated, chain, layer, currents)
+        return given(chain, _activated, chain, layer, currents, problem.layout is Layout.TIME_FIRST)
 
     with torch.enable_grad():
         logits = checked_output(problem.once(leaf, visitor), len(leaf))
@@ -35,8 +35,9 @@ def activation(problem: Problem, frames: Tensor, chain: BackwardChain) -> tuple[
     return logits.detach(), pullback
 
 
-def _activated(chain: BackwardChain, layer: SpikingLayer, currents: Tensor) -> Tensor:
-    threshold, scale = _constant(layer, "threshold", currents), _constant(layer, "scale", currents)
+def _activated(chain: BackwardChain, layer: SpikingLayer, currents: Tensor, time_first: bool) -> Tensor:
+    whole = currents if time_first else currents.unsqueeze(0)
+    threshold, scale = _constant(layer, "threshold", whole), _constant(layer, "scale", whole)
     return chain.activation(currents, threshold) * scale
 
 
@@ -46,7 +47,7 @@ def _constant(layer: SpikingLayer, name: str, currents: Tensor) -> Value:
         if name == "scale":
             return 1.0
         raise NotGiven(f"{type(layer).__name__} has no attribute {name!r}, a firing threshold")
-    value = layer.value(name, currents.expand(0, *currents.shape))
+    value = layer.value(name, currents[:0])
     if changes(value):
         raise NotGiven(f"the {name} of {type(layer).__name__} changes with the time step")
     return at(value, 0)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from art_snn.engine.layout import Layout
 from art_snn.engine.problem import Problem
 from art_snn.engine.visit import Rule, Simulate, Visits
 from art_snn.neurons import SpikingLayer
@@ -34,10 +35,12 @@ def footprint(problem: Problem, frames: Tensor) -> tuple[int, int]:
             sizes.append(spikes.numel() * spikes.element_size())
             return spikes
 
-        simulate = Simulate(len(frames), 1)
+        simulate = Simulate(len(frames), 1, layout=problem.layout)
+        measure.begin_step = simulate.begin_step  # type: ignore[attr-defined]
         with torch.no_grad(), torch.random.fork_rng(devices=[frames.device] if frames.is_cuda else []):
             problem.run(torch.zeros_like(frames[:, :1]), measure)
-        known[key] = (max(sizes), sum(sizes))
+        steps = len(frames) if problem.layout is Layout.STEPS else 1
+        known[key] = (steps * max(sizes), sum(sizes))
     return known[key]
 
 
@@ -104,7 +107,9 @@ def simulate_in_chunks(
         for chunk in batch_chunks(problem, frames):
             here = first + chunk.start
             simulate = Simulate(len(frames), chunk.stop - chunk.start, rules, averages, compare and not visits, here)
+            simulate.layout = problem.layout
             logits.append(problem.run(frames[:, chunk], simulate))
+            simulate.finish()
             visits.append(simulate.visits)
             showed &= simulate.showed
     if len(visits) == 1:

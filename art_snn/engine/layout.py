@@ -1,8 +1,9 @@
-"""Time merged into the batch, `(T*B, ...)`, as the body sees it, and `(T, B, ...)`, as its spiking layers do."""
+"""Where a network keeps time, and `(T, B, ...)`, as neurons and chains see it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 import torch
@@ -14,21 +15,55 @@ from art_snn.neurons import SpikingLayer
 BLOCK = 1 << 18
 
 
-class Unfold:
-    """Between the body's merged layout `(T*B, ...)` and the spiking layers' `(T, B, ...)`."""
+class Layout(Enum):
+    """How a network is run, and so what its spiking layers get and give."""
 
-    def __init__(self, time_steps: int, batch: int) -> None:
-        self.time_steps, self.batch = time_steps, batch
+    #: Time merged into the batch, time first: `(T*B, ...)`; or `(B, ...)`, the same at every step.
+    MERGED = "merged"
+    #: `(T, B, ...)`.
+    TIME_FIRST = "time-first"
+    #: One call of the network for each step: `(B, ...)`, T times. A trace is put together from its visits.
+    STEPS = "steps"
+
+
+class Unfold:
+    """Between what a spiking layer gets in a network's layout, and `(T, B, ...)`.
+
+    :param time_steps: T.
+    :param batch: B.
+    :param layout: The network's.
+    """
+
+    def __init__(self, time_steps: int, batch: int, layout: Layout = Layout.MERGED) -> None:
+        self.time_steps, self.batch, self.layout = time_steps, batch, layout
 
     def unfold(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        """
+        :param layer: The layer that got it, for the error.
+        :param x: What it got, of all steps.
+        :return: It, `(T, B, ...)`.
+        :raises ValueError: If it has another shape.
+        """
+        shape, name = (self.time_steps, self.batch), type(layer).__name__
+        if self.layout is Layout.TIME_FIRST:
+            if x.shape[:2] != shape:
+                raise ValueError(f"{name} got an input of shape {tuple(x.shape)}; it must begin with (T, B) = {shape}.")
+            return x
         if x.dim() and len(x) == self.time_steps * self.batch:
-            return x.unflatten(0, (self.time_steps, self.batch))
+            return x.unflatten(0, shape)
         if x.dim() and len(x) == self.batch:  # the same current at every step
             return x.unsqueeze(0).expand(self.time_steps, *x.shape)
         raise ValueError(
-            f"{type(layer).__name__} got an input of shape {tuple(x.shape)}; its first dimension must be "
+            f"{name} got an input of shape {tuple(x.shape)}; its first dimension must be "
             f"time_steps * batch = {self.time_steps * self.batch}: the body's layers must keep it."
         )
+
+    def fold(self, spikes: Tensor) -> Tensor:
+        """
+        :param spikes: What a layer gives, `(T, B, ...)`.
+        :return: It, as the layers above want it.
+        """
+        return spikes if self.layout is Layout.TIME_FIRST else spikes.flatten(0, 1)
 
 
 def empty_like(currents: Tensor) -> Tensor:

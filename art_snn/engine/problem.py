@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor, nn
 
 from art_snn.chains import BackwardChain
+from art_snn.engine.layout import Layout
 from art_snn.health import GradientHealth
 from art_snn.neurons import Visitor
 from art_snn.randomness import Randomness
@@ -90,6 +91,8 @@ class Problem(Protocol):
     randomness: Randomness
     #: What the engine saw.
     seen: Seen
+    #: How it is run.
+    layout: Layout
 
     @property
     def gradient_route(self) -> str:
@@ -104,7 +107,8 @@ class Problem(Protocol):
     def run(self, frames: Tensor, visitor: Visitor) -> Tensor:
         """
         :param frames: Frames `(T, B, ...)`.
-        :param visitor: What happens at the spiking layers.
+        :param visitor: What happens at the spiking layers; where they run step by step, its `begin_step()` is called
+            before each step.
         :return: Logits `(B, K)` of all T steps.
         """
 

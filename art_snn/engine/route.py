@@ -55,7 +55,7 @@ class AttackGradient(torch.autograd.Function):
 
 @contextmanager
 def sharing(problem: Problem, chains: Sequence[BackwardChain]) -> Iterator[None]:
-    """Inside the block gradients along these chains, at the same input, come out of one simulation.
+    """Inside the block gradients along these chains, at the input that comes first, come out of one simulation.
 
     :param problem: The network, as the engine sees it.
     :param chains: The chains; one that follows no simulation has its own pass all the same.
@@ -105,10 +105,11 @@ def linearise(problem: Problem, x: Tensor, chain: BackwardChain) -> Linear:
     if alone or shared is None or chain not in shared.chains:
         return Linear(problem, x, [chain])
     now = state(problem)
-    if shared.x is None or shared.state != now or not torch.equal(shared.x, x):
-        shared.made = None  # gone before the next is built
+    if shared.x is None:
         follow = [one for one in shared.chains if not any(part.has_activation for _, part in one.parts())]
         shared.x, shared.state, shared.made = x.clone(), now, Linear(problem, x, follow)
+    elif shared.state != now or not torch.equal(shared.x, x):  # the next step of an attack, each chain at its own
+        return Linear(problem, x, [chain])
     shared.made.note(chain)
     return shared.made
 
@@ -262,7 +263,7 @@ class _Piece:
 
     def _visitor(self, gained: Sequence[Rule], averages: int) -> Simulate:
         time_steps, batch = self.frames.shape[:2]
-        return Simulate(time_steps, batch, gained, averages, self.due.layers, self.first)
+        return Simulate(time_steps, batch, gained, averages, self.due.layers, self.first, self.problem.layout)
 
     def _unroll(self, simulate: Simulate) -> Unrolled:
         return Unrolled(self.problem, self.frames, simulate, self.stepwise, self.due.layers)
@@ -279,7 +280,9 @@ class _Piece:
             if self.stepwise and problem.randomness.moved(self.random):  # in one go, as its graph will be
                 problem.randomness.go_back(self.random)
                 with torch.no_grad():
-                    simulated = Simulated(problem.run(self.frames, simulate), simulate.visits, simulate.showed)
+                    logits = problem.run(self.frames, simulate)
+                    simulate.finish()
+                simulated = Simulated(logits, simulate.visits, simulate.showed)
         self.logits = simulated.logits
         return simulated
 
@@ -344,10 +347,11 @@ def warn_of_health(problem: Problem) -> None:
 
 def _silent(problem: Problem, frames: Tensor) -> tuple[str, ...]:
     """Names of the spiking layers that fire for one of these samples at no step."""
-    simulate = Simulate(frames.shape[0], frames.shape[1], averages=1)
+    simulate = Simulate(frames.shape[0], frames.shape[1], averages=1, layout=problem.layout)
     try:
         with left_alone(problem, problem.randomness.states), torch.no_grad():
             problem.run(frames, simulate)
+            simulate.finish()
     except ValueError:  # a body that runs at its own batch size only
         return ()
     names = {module: f"body.{name}" for name, module in problem.body.named_modules()}

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from art_snn.chains.state import Visit
 from art_snn.engine.collapse import vjp
 from art_snn.engine.problem import Problem
-from art_snn.engine.visit import Rule, Simulate, StepByStep
+from art_snn.engine.visit import Cut, Rule, Simulate, StepByStep, crossings
 from art_snn.neurons import visiting
 
 
@@ -30,6 +31,10 @@ class Unrolled:
         self.leaf = frames.detach().requires_grad_()
         with torch.enable_grad():
             self.logits = problem.run(self.leaf, self.tape)
+        simulate.finish()
+        if compare:
+            for (layer, _), cut in self.tape.cuts.items():
+                self.tape.look_at(layer, cut.currents)
         self.tape.built = True
 
     def pull(self, rule: Rule, grad: Tensor) -> Tensor:
@@ -37,7 +42,48 @@ class Unrolled:
         :param rule: One of the chains.
         :param grad: Gradient at the logits `(b, K)`.
         :return: Gradient at the frames `(T, b, ...)`.
+        :raises ValueError: If a layer's spikes reach a layer before it at a later step: a chain over all steps of the
+            one has no place between the steps of the other.
         """
         self.tape.rule = rule
         with visiting(self.tape):  # checkpointed parts of the body run again
-            return vjp(self.logits, self.leaf, grad)
+            if not self.tape.cuts:
+                return vjp(self.logits, self.leaf, grad)
+            return self._pull_through_cuts(grad)
+
+    def _pull_through_cuts(self, grad: Tensor) -> Tensor:
+        """Layer by layer from the last to the first, each over all its steps."""
+        cuts = list(self.tape.cuts.items())
+        leaves = [self.leaf, *(spikes for _, cut in cuts for spikes in cut.spikes)]
+        for leaf in leaves:
+            leaf.grad = None
+        ends: tuple[list[Tensor], list[Tensor]] = ([self.logits], [grad])
+        for index in reversed(range(len(cuts))):
+            self._reach(*ends, leaves)
+            self._check_crossed(cuts[index + 1 :])
+            visit, cut = cuts[index]
+            at_spikes = torch.stack([torch.zeros_like(s) if s.grad is None else s.grad for s in cut.spikes])
+            at_currents = torch.empty_like(at_spikes)
+            for block, crossed in crossings(self.tape, visit, cut.currents, at_spikes):
+                at_currents[:, block] = crossed
+            for spikes in cut.spikes:
+                spikes.grad = None
+            ends = (cut.inputs, list(at_currents))
+        self._reach(*ends, leaves)
+        self._check_crossed(cuts)
+        found, self.leaf.grad = self.leaf.grad, None
+        return torch.zeros_like(self.leaf) if found is None else found
+
+    def _reach(self, outputs: list[Tensor], grads: list[Tensor], leaves: list[Tensor]) -> None:
+        """From some ends of the graph down to the leaves of its pieces, where gradients add up."""
+        reached = [(out, grad) for out, grad in zip(outputs, grads, strict=True) if out.requires_grad]
+        if reached:
+            tensors, at_tensors = zip(*reached, strict=True)
+            torch.autograd.backward(tensors, at_tensors, retain_graph=True, inputs=leaves)
+
+    def _check_crossed(self, crossed: Sequence[tuple[Visit, Cut]]) -> None:
+        if any(spikes.grad is not None for _, cut in crossed for spikes in cut.spikes):
+            raise ValueError(
+                "spikes of a layer reach a layer before it at a later step (a recurrent network): a backward chain "
+                "cannot cross the one before the other."
+            )

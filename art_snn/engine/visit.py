@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,7 +20,7 @@ from art_snn.chains import BackwardChain
 from art_snn.chains.state import Visit, moment_of
 from art_snn.engine.affine import NotAffine
 from art_snn.engine.claims import check_gain, check_layer, check_needs
-from art_snn.engine.layout import Unfold, blocks, empty_like, full, loudest
+from art_snn.engine.layout import Layout, Unfold, blocks, empty_like, full, loudest
 from art_snn.neurons import NoGain, NotGiven, Recomputing, SpikingLayer, Trace, at, changes, recomputing
 
 logger = logging.getLogger(__name__)
@@ -85,6 +85,7 @@ class Simulate(Unfold):
     :param averages: How many of :data:`AVERAGES` to keep behind the gains.
     :param compare: Whether to compare what layers and chains say of themselves with what they do.
     :param first: Place of the first of these samples in the whole batch.
+    :param layout: Where the network keeps time.
     """
 
     def __init__(
@@ -95,28 +96,71 @@ class Simulate(Unfold):
         averages: int = 0,
         compare: bool = False,
         first: int = 0,
+        layout: Layout = Layout.MERGED,
     ) -> None:
-        super().__init__(time_steps, batch)
+        super().__init__(time_steps, batch, layout)
         self.rules, self.averages, self.compare, self.first = rules, averages, compare, first
         self.visits: Visits = []
         self.met: Counter[SpikingLayer] = Counter()
+        #: Of a network that runs step by step: what its layers got and their states, by visit.
+        self.steps: dict[Visit, Steps] = {}
         #: Whether what was compared showed something: every layer fired.
         self.showed = True
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
-        return layer.graded(self.spikes(layer, x)).flatten(0, 1)
+        if self.layout is Layout.STEPS:
+            return self.step(layer, x)
+        return self.fold(layer.graded(self.spikes(layer, x)))
+
+    def begin_step(self) -> None:
+        """A network that runs step by step says so before each."""
+        self.met.clear()
+
+    def visit(self, layer: SpikingLayer) -> Visit:
+        """
+        :param layer: The spiking layer that runs now.
+        :return: Which of its visits in a pass, or in a step, this is.
+        """
+        self.met[layer] += 1
+        return layer, self.met[layer] - 1
+
+    def step(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        """
+        :param layer: The spiking layer that runs now.
+        :param x: Its input of this step `(B, ...)`.
+        :return: What it gives at this step `(B, ...)`.
+        """
+        steps = self.steps.setdefault(self.visit(layer), Steps())
+        if len(x) != self.batch:
+            raise ValueError(
+                f"{type(layer).__name__} got an input of shape {tuple(x.shape)}, expected B = {self.batch}."
+            )
+        spikes = steps.run(layer, x)
+        if not self.rules and not self.averages:
+            steps.currents.clear()
+        return spikes
+
+    def finish(self) -> None:
+        """A network that ran step by step is through: put traces together from the visits."""
+        if not self.rules and not self.averages:
+            return
+        for visit, steps in self.steps.items():
+            self._keep(visit, steps.together(self.time_steps))
 
     def spikes(self, layer: SpikingLayer, x: Tensor) -> Tensor:
         """
         :param layer: The spiking layer that runs now.
-        :param x: Its input `(T*B, ...)` or `(B, ...)`.
+        :param x: Its input at all steps, in the network's layout.
         :return: Its spikes `(T, B, ...)`.
         """
-        currents = self.unfold(layer, x)
-        visit = (layer, self.met[layer])
-        self.met[layer] += 1
+        currents, visit = self.unfold(layer, x), self.visit(layer)
         if not self.rules and not self.averages:
             return _simulate(layer, currents)
+        return self._keep(visit, currents)
+
+    def _keep(self, visit: Visit, currents: Tensor) -> Tensor:
+        """Trace a layer, keep gains and averages, and give its spikes."""
+        layer, _ = visit
         if self.compare:
             loud = full(loudest(currents))
             check_layer(layer, loud)
@@ -134,8 +178,42 @@ class Simulate(Unfold):
         return spikes
 
 
+class Steps:
+    """One spiking layer in a network that runs step by step: what it got so far, and its state."""
+
+    def __init__(self) -> None:
+        self.currents: list[Tensor] = []
+        self.state: tuple[Any, ...] | None = None
+        self.ran = 0
+
+    @torch.no_grad()
+    def run(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        """
+        :param layer: The layer.
+        :param x: Its input of this step `(B, ...)`.
+        :return: What it gives at this step `(B, ...)`, without a graph.
+        """
+        current = full(x.detach())
+        self.currents.append(current)
+        spikes, self.state = layer.step(current, layer.begin(current) if self.state is None else self.state)
+        self.ran += 1
+        return layer.graded(spikes.unsqueeze(0).to(x.dtype), self.ran - 1).squeeze(0)
+
+    def together(self, time_steps: int) -> Tensor:
+        """
+        :param time_steps: T.
+        :return: Its input at all steps `(T, B, ...)`.
+        :raises ValueError: If it did not run at each.
+        """
+        if len(self.currents) != time_steps:
+            raise ValueError(f"a spiking layer ran at {len(self.currents)} of {time_steps} time steps.")
+        return torch.stack(self.currents)
+
+
 class Revisit:
     """Visitor of a pass at batch B, which must meet the spiking layers as a :class:`Simulate` met them.
+
+    Where time comes first, what runs at batch B runs one step, `(1, B, ...)`; what was kept takes that shape.
 
     :param visits: What it kept.
     """
@@ -151,6 +229,8 @@ class Revisit:
         :raises NotAffine: If it is not its turn.
         """
         recorded, kept = next(self.visits, (None, []))
+        if x.dim() and kept and x.shape == (1, *kept[0].shape):
+            kept = [value.unsqueeze(0) for value in kept]
         if recorded is not layer or kept[0].shape != x.shape:
             raise NotAffine("the spiking layers do not run in the same order, or shape, at batch size B")
         return kept
@@ -179,34 +259,77 @@ class Replay(Revisit):
 class StepByStep(Unfold, Recomputing):
     """Visitor: run the neurons as `simulate` does, and cross them backward by `rule`.
 
+    A network that runs step by step is cut at its spiking layers: what they give are leaves, and :class:`Cut` has both
+    ends of each.
+
     :param simulate: Runs the neurons, and keeps the gains of other chains meanwhile, if those are wanted.
     :param rules: The chains that cross; `rule`, which begins with the first, may be changed between backward passes.
     :param compare: Whether to compare what layers say of themselves with what they do.
     """
 
     def __init__(self, simulate: Simulate, rules: Sequence[Rule], compare: bool = False) -> None:
-        super().__init__(simulate.time_steps, simulate.batch)
+        super().__init__(simulate.time_steps, simulate.batch, simulate.layout)
         self.simulate, self.rules, self.compare = simulate, rules, compare
         self.rule = rules[0]
         #: Whether the graph is there: what runs now, runs again for a backward pass (gradient checkpointing).
         self.built = False
+        self.cuts: dict[Visit, Cut] = {}
+
+    def begin_step(self) -> None:
+        """A network that runs step by step says so before each."""
+        self.simulate.begin_step()
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        if self.layout is Layout.STEPS:
+            return self._cut(layer, x)
         if self.compare and not self.built:
-            currents = full(loudest(self.unfold(layer, x.detach())))
-            check_layer(layer, currents)
-            for rule in self.rules:
-                given(rule.chain, check_needs, layer, currents, rule.chain)
+            self.look_at(layer, self.unfold(layer, x.detach()))
         recomputing(layer, self)
         learned = [parameter for parameter in layer.parameters() if parameter.requires_grad]
-        return _Spike.apply(x, layer, self, *learned).flatten(0, 1)
+        return self.fold(_Spike.apply(x, layer, self, *learned))
+
+    def look_at(self, layer: SpikingLayer, currents: Tensor) -> None:
+        """Compare what a layer says of itself with what it does.
+
+        :param layer: The layer.
+        :param currents: Its input `(T, B, ...)`.
+        """
+        currents = full(loudest(currents))
+        check_layer(layer, currents)
+        for rule in self.rules:
+            given(rule.chain, check_needs, layer, currents, rule.chain)
+
+    def _cut(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        if self.built:
+            raise RuntimeError("a network that runs step by step cannot have gradient checkpoints in it.")
+        place = (layer, self.simulate.met[layer])
+        cut = self.cuts.setdefault(place, Cut())
+        cut.inputs.append(x)
+        cut.spikes.append(self.simulate.step(layer, x).requires_grad_())
+        return cut.spikes[-1]
 
     def same(self, other: Recomputing) -> bool:
         mine = (self.time_steps, self.batch, self.rule.chain)
         return isinstance(other, StepByStep) and mine == (other.time_steps, other.batch, other.rule.chain)
 
     def fits(self, x: Tensor) -> bool:
+        if self.layout is Layout.TIME_FIRST:
+            return x.shape[:2] == (self.time_steps, self.batch)
         return x.dim() > 0 and len(x) in (self.batch, self.time_steps * self.batch)
+
+
+class Cut:
+    """Both ends of a graph that is cut at a spiking layer, step by step."""
+
+    def __init__(self) -> None:
+        #: What it got, with its graph, and what it gave, leaves of the graph above: T of each.
+        self.inputs: list[Tensor] = []
+        self.spikes: list[Tensor] = []
+
+    @property
+    def currents(self) -> Tensor:
+        """What the layer got, at all steps `(T, B, ...)`, without a graph."""
+        return torch.stack([full(x.detach()) for x in self.inputs])
 
 
 class _Spike(torch.autograd.Function):
@@ -237,16 +360,12 @@ class _Spike(torch.autograd.Function):
         x, *learned = ctx.saved_tensors
         tape, learning = ctx.tape, _Learning(learned)
         currents = tape.unfold(ctx.layer, x)
-        steady = len(x) != currents.shape[0] * currents.shape[1]  # the same current at every step
+        steady = (
+            tape.layout is Layout.MERGED and len(x) != currents.shape[0] * currents.shape[1]
+        )  # the same current at every step
         grad = torch.empty_like(x)
         into = grad if steady else tape.unfold(ctx.layer, grad)
-        for block, part in blocks(currents):
-            trace = learning.watched(ctx.layer.trace(part))
-            of_batch = shifted(block, tape.simulate.first)
-            at_output = full(grad_output[:, block])
-            crossed = tape.rule.backward(ctx.layer.graded(at_output), trace, ctx.visit, of_batch)
-            if learning.asked:
-                learning.scale(at_output, trace)
+        for block, crossed in crossings(tape, ctx.visit, currents, grad_output, learning):
             if steady:
                 into[block] = crossed.sum(0)
             else:
@@ -254,6 +373,27 @@ class _Spike(torch.autograd.Function):
         if learned and not learning.asked:
             stays(ctx.layer, tape.rule.chain)
         return grad, None, None, *learning.grads
+
+
+def crossings(
+    tape: StepByStep, visit: Visit, currents: Tensor, grad_output: Tensor, learning: _Learning | None = None
+) -> Iterator[tuple[slice, Tensor]]:
+    """
+    :param tape: The pass whose layers are crossed.
+    :param visit: The visit of a layer.
+    :param currents: Its input `(T, B, ...)`.
+    :param grad_output: Gradient at its output `(T, B, ...)`.
+    :param learning: Where the gradients at the layer's own parameters add up.
+    :return: Some samples at a time, and the gradient at their currents `(T, b, ...)`.
+    """
+    for block, part in blocks(currents):
+        layer, trace, at_output = visit[0], visit[0].trace(part), full(grad_output[:, block])
+        of_batch = shifted(block, tape.simulate.first)
+        watched = trace if learning is None else learning.watched(trace)
+        crossed = tape.rule.backward(layer.graded(at_output), watched, visit, of_batch)
+        if learning is not None and learning.asked:
+            learning.scale(at_output, trace)
+        yield block, crossed
 
 
 class _Learning:

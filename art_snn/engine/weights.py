@@ -32,7 +32,7 @@ from art_snn.engine.claims import NotItsGain
 from art_snn.engine.collapse import adjoint_check, replay, spread_check
 from art_snn.engine.compare import Compare, due, refusal, remember
 from art_snn.engine.isolate import buffers_kept, left_alone, undo_buffers
-from art_snn.engine.layout import over_time
+from art_snn.engine.layout import Layout, over_time
 from art_snn.engine.problem import Problem
 from art_snn.engine.visit import AVERAGES, Rule, Simulate, StepByStep, stays
 from art_snn.neurons import NoGain, SpikingLayer
@@ -50,11 +50,13 @@ def logits_for_training(problem: Problem, frames: Tensor, chain: BackwardChain) 
     """
     compare = due(problem, frames, [chain])
     rule = Rule(chain, frames.shape[1])
-    stepwise = StepByStep(Simulate(frames.shape[0], frames.shape[1]), [rule], compare.layers)
+    stepwise = StepByStep(Simulate(frames.shape[0], frames.shape[1], layout=problem.layout), [rule], compare.layers)
+    if problem.layout is Layout.STEPS:
+        raise ValueError("a network that runs step by step is trained by its own library, not by a chain.")
     if not chain.has_gain or problem.gradient_route == "step-by-step" or refusal(problem, [chain], compare):
         return problem.run(frames, stepwise)
     averages = len(AVERAGES) if compare.numbers else 1
-    simulate = Simulate(frames.shape[0], frames.shape[1], [rule], averages, compare.layers)
+    simulate = Simulate(frames.shape[0], frames.shape[1], [rule], averages, compare.layers, layout=problem.layout)
     recorder, mean, undo = _RecordBatchNorm(), over_time(frames), undo_buffers(problem)
     try:
         with torch.no_grad(), recorder:

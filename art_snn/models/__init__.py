@@ -1,11 +1,11 @@
 """Network architectures, their conversion from rectifiers to spikes, and their files."""
 
 from art_snn.models.conversion import convert
+from art_snn.models.normalise import channel_statistics
 from art_snn.models.resnet import resnet17
 from art_snn.models.small import small_cnn
 from art_snn.models.storage import DamagedNetwork, describe, load_network, save_network
 from art_snn.models.vgg import vgg11, vgg_dvs
-from art_snn.normalise import channel_statistics
 
 __all__ = [
     "DamagedNetwork",

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from art_snn.encoders import Encoder, EventFrames
-from art_snn.models._common import OverFrames
+from art_snn.models.architecture import OverFrames
 from art_snn.network import SpikingNetwork, check_time_steps
 from art_snn.neurons import IF
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,22 @@ from torch import Tensor, nn
 from art_snn._version import __version__
 from art_snn.encoders import DirectEncoder, Encoder, EventFrames, PoissonEncoder
 from art_snn.files import json_text, replacing
-from art_snn.models._common import normalised_before
+from art_snn.models.architecture import Architecture
 from art_snn.models.conversion import with_spikes
 from art_snn.models.resnet import resnet17
 from art_snn.models.small import small_cnn
 from art_snn.models.vgg import vgg11, vgg_dvs
+from art_snn.network import SpikingNetwork
 
-BUILDERS: dict[str, Callable[..., Any]] = {
-    "small_cnn": small_cnn,
-    "vgg11": vgg11,
-    "vgg_dvs": vgg_dvs,
-    "resnet17": resnet17,
-}
+BUILDERS: dict[str, Architecture] = {build.__name__: build for build in (small_cnn, vgg11, vgg_dvs, resnet17)}
 
+#: Version of the JSON file's form: what one of a higher version means is not known here. Files without one are older
+#: than 1; up to 1 `width` of `small_cnn` was the channels of its first convolution, 16 of which are the factor 1 now.
+SCHEMA = 2
 
-#: Version of the JSON file's form: what one of a higher version means is not known here. Files without one are older.
-SCHEMA = 1
+#: Mean and standard deviation of CIFAR-10's training images, on [0, 1], by channel: what networks of three channels
+#: were normalised by in early files that give none.
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 class DamagedNetwork(ValueError):
@@ -80,11 +79,12 @@ def save_network(network: nn.Module, path: str | Path, *, training: dict[str, An
     return _file(path, ".json")
 
 
-def load_network(path: str | Path) -> Any:
+def load_network(path: str | Path) -> SpikingNetwork | nn.Module:
     """Build a network from its JSON file and read its weights.
 
     :param path: As given to :func:`save_network`; a suffix `.json` or `.safetensors` is taken off.
-    :return: The network in evaluation mode, on the CPU.
+    :return: The network in evaluation mode, on the CPU: a :class:`~art_snn.SpikingNetwork`, or a plain module if it was
+        built with `spiking=False`.
     :raises FileNotFoundError: If one of the two files is missing.
     :raises DamagedNetwork: If they cannot be read, do not belong together or are of no architecture known here.
     """
@@ -157,24 +157,36 @@ def _there(file: Path) -> Path:
     raise FileNotFoundError(f"there is no file {file}{inside}.")
 
 
-def _built(description: dict[str, Any], file: Path) -> Any:
+def _built(description: dict[str, Any], file: Path) -> SpikingNetwork | nn.Module:
     """The network with its shapes, on torch's device `meta`: without weights and their memory."""
     architecture = description["architecture"]
     name = architecture.get("name")
     if not isinstance(name, str) or name not in BUILDERS:
         raise DamagedNetwork(f"{file} names the architecture {name!r}, expected one of {', '.join(BUILDERS)}.")
     try:
-        arguments = dict(architecture["arguments"])
+        arguments = _translated(name, architecture["arguments"], description.get("schema", 0))
         encoder = _encoder(arguments.pop("encoder", None))
         arguments["input_shape"] = tuple(arguments["input_shape"])
         with torch.device("meta"):
-            network = BUILDERS[name](**normalised_before(arguments), encoder=encoder)
+            network = BUILDERS[name](**arguments, encoder=encoder)
         converted = architecture.get("converted")
         if converted:
             return with_spikes(network, converted["thresholds"], converted["time_steps"], encoder)
         return network
     except Exception as error:  # a wrong number may be wrong anywhere
         raise DamagedNetwork(f"{file} does not describe a network of this version: {error!r}") from None
+
+
+def _translated(name: str, arguments: dict[str, Any], schema: int) -> dict[str, Any]:
+    """A builder's arguments, from a file, as they are given today."""
+    arguments = dict(arguments)
+    if schema < 2 and name == "small_cnn":
+        arguments["width"] /= 16
+    colour = arguments["input_shape"][0] == 3
+    for one, meant in (("mean", CIFAR_MEAN if colour else 0.0), ("std", CIFAR_STD if colour else 1.0)):
+        if one in arguments and arguments[one] is None:
+            arguments[one] = meant
+    return arguments
 
 
 def _check_unchanged(network: nn.Module, architecture: dict[str, Any]) -> None:
@@ -185,7 +197,7 @@ def _check_unchanged(network: nn.Module, architecture: dict[str, Any]) -> None:
         written = json.loads(json.dumps(_written(architecture), allow_nan=False))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"network has an argument that JSON cannot hold: {error}.") from None
-    twin = _built({"architecture": written}, Path("the network"))
+    twin = _built({"schema": SCHEMA, "architecture": written}, Path("the network"))
     for what, of in (
         ("layers", lambda n: re.sub(r"\b_?(Sync)?BatchNorm(\dd)?\b", "BatchNorm", repr(getattr(n, "body", n)))),
         ("time_steps", lambda n: getattr(n, "time_steps", None)),

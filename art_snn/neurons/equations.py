@@ -45,7 +45,7 @@ class Dynamics(SpikingLayer):
     @torch.no_grad()
     def step(self, current: Tensor, state: Between) -> tuple[Tensor, Between]:
         v, t = state
-        threshold = self.value("threshold", current.expand(0, *current.shape))
+        threshold = self.value("threshold", current.unsqueeze(0)[:0])
         _, spikes, v = self._advance(current, v.clone(), at(threshold, t))
         return spikes, (v, t + 1)
 

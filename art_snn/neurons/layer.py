@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import torch
 from torch import Tensor, nn
 
-from art_snn.neurons.values import Value, spread
+from art_snn.neurons.values import Value, at, spread
 
 #: What a chain keeps of a layer from gradient to gradient: tensors `(T, B, ...)` or `(1, B, ...)`.
 State = tuple[Tensor, ...]
@@ -249,12 +249,17 @@ class SpikingLayer(nn.Module):
         """
         return spread(type(self).__name__, name, getattr(self, name), currents.shape, currents.dtype, steps)
 
-    def graded(self, spikes: Tensor) -> Tensor:
+    def graded(self, spikes: Tensor, step: int | None = None) -> Tensor:
         """
-        :param spikes: Spikes `(T, B, ...)`.
+        :param spikes: Spikes `(T, B, ...)`, or a gradient at them.
+        :param step: At which step they are, from 0, if it is one only.
         :return: The layer's output: them times `scale`.
         """
-        scale = self.value("scale", spikes) if hasattr(self, "scale") else 1.0
+        if not hasattr(self, "scale"):
+            return spikes
+        scale = self.value("scale", spikes if step is None else spikes[:0])
+        if step is not None:
+            scale = at(scale, step)
         return spikes if not isinstance(scale, Tensor) and scale == 1.0 else spikes * scale
 
     def forward(self, x: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ class LIF(SpikingLayer):
     @torch.no_grad()
     def step(self, current: Tensor, state: Between) -> tuple[Tensor, Between]:
         v, t = state
-        now = self._dynamics(current.expand(0, *current.shape))
+        now = self._dynamics(current.unsqueeze(0)[:0])
         m = charge(current, v, at(now["decay"], t))
         s = fire(m, at(now["threshold"], t), self.strict, torch.empty_like(m))
         amount = now["threshold"] if now["reset_by"] is None else now["reset_by"]

@@ -10,21 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_snn import datasets, identity
+from art_snn import identity
 from art_snn.datasets.frames import divide
-from art_snn.training.settings import EMBEDDED, EVENTS, TrainSettings
-
-#: Pixels of padding before a random crop, and whether a mirrored sample is of the same class.
-AUGMENT = {
-    "digits": (0, False),
-    "event-digits": (1, False),
-    "nmnist": (2, False),
-    "dvsgesture": (4, False),
-    "cifar10": (4, True),
-    "cifar100": (4, True),
-    "image-folder": (4, True),
-    "cifar10dvs": (4, True),
-}
+from art_snn.datasets.table import DATASETS
+from art_snn.training.settings import TrainSettings
 
 
 class MissingData(FileNotFoundError):
@@ -71,24 +60,23 @@ def load(settings: TrainSettings, *, verbose: bool = False, download: bool = Fal
     """
     from sklearn.model_selection import train_test_split
 
-    if download and settings.data in (*EMBEDDED, "image-folder"):
+    entry = DATASETS[settings.data]
+    if download and "download" not in entry.takes:
         raise ValueError(f"download belongs to data sets with an archive to download; data is {settings.data!r}.")
     options: dict[str, Any] = {"limit": settings.limit, "seed": settings.data_seed}
-    if settings.data in EVENTS:
+    if entry.events:
         options["time_steps"] = settings.time_steps
-    size = settings.size or ((32, 32) if settings.data in ("event-digits", "nmnist") else None)
-    if size is not None:  # the sensor's 34 pixels cannot be halved as often as the networks do
+    if (size := settings.size or entry.size) is not None:
         options["size"] = size
-    if settings.data in (*EVENTS, "image-folder") and settings.data not in EMBEDDED:
+    if "verbose" in entry.takes:
         options["verbose"] = verbose
     if settings.drop_outside:
         options["drop_outside"] = True
     if download:
         options["download"] = True
-    loader = getattr(datasets, settings.data.replace("-", "_"))
-    arguments = [] if settings.data in EMBEDDED else [settings.root]
+    arguments = [] if entry.embedded else [settings.root]
     try:
-        (x, y), (x_test, y_test), low, high = loader(*arguments, **options)
+        (x, y), (x_test, y_test), low, high = entry.load(*arguments, **options)
     except FileNotFoundError as error:
         raise MissingData(f"root {settings.root} does not hold {settings.data}: {error}") from None
     scale = None
@@ -140,7 +128,8 @@ def batches(
     # The CPU's generator takes 32 bits: a sum gives each of a run's epochs others of them, a hash could meet twice.
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
     order = torch.randperm(len(x), generator=generator)
-    padding, flips = AUGMENT[settings.data] if settings.augment else (0, False)
+    entry = DATASETS[settings.data]
+    padding, flips = (entry.padding, entry.flips) if settings.augment else (0, False)
     for start in range(0, len(x) - settings.batch_size + 1, settings.batch_size):
         rows = order[start : start + settings.batch_size]
         shifts = torch.randint(0, 2 * padding + 1, (len(rows), 2), generator=generator)

@@ -16,26 +16,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from art_snn import models
-from art_snn.chains import HART, STBP, get_chain
+from art_snn.chains import STBP, get_chain
+from art_snn.chains.table import TABLE
 from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.encoders import Encoder, EventFrames, PoissonEncoder
 from art_snn.files import held, sweep
 from art_snn.identity import versions
-from art_snn.models._common import scaled
 from art_snn.network import SpikingNetwork
 from art_snn.neurons import SpikingLayer
-from art_snn.normalise import channel_statistics
-from art_snn.training import checkpoint, memory
+from art_snn.training import batch_memory, checkpoint
 from art_snn.training.checkpoint import State
 from art_snn.training.data import Data, batches, load
+from art_snn.training.networks import NETWORKS
 from art_snn.training.parallel import Processes, processes, synchronised
-from art_snn.training.settings import EVENTS, TrainSettings
+from art_snn.training.settings import TrainSettings
 
 #: Seconds between checkpoints inside an epoch.
 CHECKPOINT_EVERY = 300.0
@@ -164,7 +163,7 @@ class _Run:
                 self._learn(stepped)
             except torch.OutOfMemoryError:
                 batch = self.settings.batch_size
-                raise memory.MemoryNeeded(
+                raise batch_memory.MemoryNeeded(
                     f"a batch of {batch} does not fit into memory: try batch_size {max(2, batch // 2)}."
                 ) from None
             if self.own.leads:
@@ -183,7 +182,7 @@ class _Run:
         before, written = time.monotonic() - state.seconds, time.monotonic()
         for x, y in part:
             self._noise_of(state.epoch, state.step)
-            if settings.attack != "none":
+            if settings.adversarial:
                 x = torch.from_numpy(self.attack.generate(x.numpy(), y.numpy()))
             self.network.train()
             x, y = x.to(self.device), y.to(self.device)
@@ -273,7 +272,7 @@ class _Run:
             self.bytes_per_sample = None
             return
         with self._precision():
-            self.bytes_per_sample = memory.check(
+            self.bytes_per_sample = batch_memory.check(
                 self.network,
                 torch.from_numpy(x[:2]).to(self.device),
                 torch.from_numpy(y[:2]).to(self.device),
@@ -298,8 +297,8 @@ def _check_processes(settings: TrainSettings, own: Processes) -> None:
             f"batch_size must be a multiple of the number of processes, {own.number}, with at least two samples "
             f"for each, got {settings.batch_size}."
         )
-    if own.number > 1 and settings.training_chain != "stbp":
-        raise ValueError("training_chain must be 'stbp' in several processes: they share batch norm's statistics.")
+    if own.number > 1 and get_chain(settings.training_chain) != STBP():
+        raise ValueError("training_chain must be STBP in several processes: they share batch norm's statistics.")
 
 
 def plain_settings(settings: TrainSettings) -> dict[str, Any]:
@@ -329,7 +328,7 @@ def fresh_network(settings: TrainSettings, data: Data, rank: int = 0) -> Any:
     :return: The network, with weights of the settings' seed.
     """
     encoder: Encoder | None = None
-    if settings.data in EVENTS:
+    if settings.of_events:
         encoder = EventFrames()
     elif settings.encoder == "poisson":
         encoder = PoissonEncoder(seed=noise_seed(settings.seed, rank))
@@ -340,13 +339,11 @@ def fresh_network(settings: TrainSettings, data: Data, rank: int = 0) -> Any:
         "reset": settings.reset,
         "encoder": encoder,
         "spiking": settings.spiking,
-        "width": scaled(16, settings.width) if settings.network == "small_cnn" else settings.width,
     }
-    if settings.network != "small_cnn":  # whose first convolution has batch norm behind it, and no bias
-        arguments["mean"], arguments["std"] = channel_statistics(data.learned[0])
+    arguments |= NETWORKS[settings.network].arguments(settings.width, data.learned[0])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = getattr(models, settings.network)(data.input_shape[-3:], data.nb_classes, **arguments)
+        network = NETWORKS[settings.network].build(data.input_shape[-3:], data.nb_classes, **arguments)
     if isinstance(network, SpikingNetwork):
         network.training_chain = get_chain(settings.training_chain)
     return network
@@ -386,20 +383,14 @@ def attack_for(settings: TrainSettings, classifier: PyTorchClassifier) -> Any:
     :return: ART's attack, FGSM where the settings name none.
     """
     if isinstance(classifier, PyTorchSNNClassifier):
-        gamma = settings.gamma
-        classifier.chain = (
-            get_chain(settings.chain) if gamma is None else {"hart": HART, "stbp": STBP}[settings.chain](gamma)
-        )
-    if settings.attack == "pgd":
-        return ProjectedGradientDescent(
-            classifier,
-            eps=settings.eps,
-            eps_step=settings.alpha,
-            max_iter=settings.steps,
-            batch_size=settings.batch_size,
-            verbose=False,
-        )
-    return FastGradientMethod(classifier, eps=settings.eps, batch_size=settings.batch_size)
+        classifier.chain = TABLE[settings.chain].chain(settings.gamma)
+    return settings.robust_under.on(
+        classifier,
+        eps=settings.eps,
+        batch_size=settings.batch_size,
+        steps=settings.steps,
+        step_size=settings.alpha,
+    )
 
 
 def accuracy(classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> float:

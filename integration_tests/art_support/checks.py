@@ -60,7 +60,7 @@ def victim(kind: str, where: str = "digits") -> PyTorchClassifier:
 def fresh(kind: str, seed: int = 0, **kwargs) -> PyTorchClassifier:
     """An untrained classifier, small enough to be trained in a second."""
     seeded(seed)
-    network = models.small_cnn(time_steps=4, width=8)
+    network = models.small_cnn(time_steps=4, width=0.5)
     made = classifier(network if kind == "spiking" else plain(network), (1, 8, 8), **kwargs)
     if kind == "spiking":
         made.chain = HART(1.5)

@@ -121,7 +121,7 @@ def thermometer(kind: str, defence) -> None:
 
     x, y = setting("digits").samples(8)
     seeded()
-    network = models.small_cnn((4, 8, 8), time_steps=4, width=8)
+    network = models.small_cnn((4, 8, 8), time_steps=4, width=0.5)
     network = network if kind == "spiking" else plain(network)
     estimator = classifier(network, (1, 8, 8), preprocessing_defences=defence, preprocessing=None)
     estimator.fit(*digits(), batch_size=BATCH, nb_epochs=EPOCHS)

@@ -19,7 +19,7 @@ from torch import nn
 from art_snn import LIF, EventFrames, PyTorchSNNClassifier, SpikingNetwork, datasets, models
 from art_snn.chains import HART
 from art_snn.classifier import Softmax
-from art_snn.models._common import OverFrames
+from art_snn.models.architecture import OverFrames
 from art_snn.neurons import SpikingLayer
 
 CLASSES = 10
@@ -92,7 +92,7 @@ def classifier(
     )
 
 
-def trained(network: SpikingNetwork, data: datasets._common.Dataset, *, epochs: int, **kwargs) -> Setting:
+def trained(network: SpikingNetwork, data: datasets.Dataset, *, epochs: int, **kwargs) -> Setting:
     (x_train, y_train), (x_test, y_test), _, high = data
     pair = []
     for one in (network, plain(network)):
@@ -147,16 +147,16 @@ def setting(name: str) -> Setting:
             ]
             return Setting(pair[0], pair[1], basis.x_train, basis.y_train, basis.x_test, basis.y_test)
         if name == "colour":
-            network = models.small_cnn((3, 32, 32), time_steps=4, width=4)
+            network = models.small_cnn((3, 32, 32), time_steps=4, width=0.25)
             return trained(network, coloured(300), epochs=12)
         if name == "channels last":
-            network = models.small_cnn((3, 32, 32), time_steps=4, width=4)
+            network = models.small_cnn((3, 32, 32), time_steps=4, width=0.25)
             network = SpikingNetwork(nn.Sequential(ChannelsFirst(), *network.body), 4)
             return trained(network, coloured(300, last=True), epochs=12, channels_first=False)
         if name == "features":
             return trained(linear(64, 8), flattened(datasets.digits(seed=0), (64,)), epochs=15)
         if name == "events":
-            network = models.small_cnn((2, 12, 12), time_steps=6, width=8, encoder=EventFrames())
+            network = models.small_cnn((2, 12, 12), time_steps=6, width=0.5, encoder=EventFrames())
             data = datasets.event_digits(time_steps=6, size=(12, 12), limit=400, seed=0)
             return trained(network, data, epochs=12)
     raise ValueError(f"there is no setting {name!r}")

@@ -1,14 +1,9 @@
-"""What the loaders share: choosing samples, one-hot labels, and the cache of decoded arrays.
-
-Every loader answers in ART's form, `(x_train, y_train), (x_test, y_test), min, max`: float32 inputs, one-hot float32
-labels, and the two clip values.
-"""
+"""The cache of decoded arrays: files are decoded once, into an array on disk."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import importlib
 import json
 import logging
 import os
@@ -18,12 +13,14 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, TypedDict
 
 import numpy as np
 from art import config
-from art.utils import to_categorical
 from tqdm.auto import tqdm
+
+from art_snn.datasets.sources import PathLike
+from art_snn.keywords import Keyword
 
 try:
     import fcntl
@@ -32,134 +29,20 @@ except ImportError:  # Windows, where no file is removed that a process has open
 
 logger = logging.getLogger(__name__)
 
-PathLike = str | os.PathLike[str]
-Split = tuple[np.ndarray, np.ndarray]
-Dataset = tuple[Split, Split, float, float]
-
 #: Names of files of a cache that are being written: the name of the array, and one of the writer's own.
 PART = re.compile(r"\w+-[0-9a-f]{32}\.[0-9a-f]{32}\.part")
 #: What a file system answers that cannot set space aside.
 NO_RESERVATION = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
 
-@contextmanager
-def downloading(name: str, root: PathLike) -> Iterator[None]:
-    """
-    A data set's own download, whose errors name neither the data set nor where it was to go.
+class Stored(TypedDict, total=False):
+    """What every loader takes that decodes files."""
 
-    :param name: The data set.
-    :param root: Where to.
-    :raises OSError: If it fails.
-    """
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        raise OSError(f"{name} could not be downloaded to {root}: {error}") from error
-
-
-def choose(labels: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
-    """
-    Which samples to keep, and in which order.
-
-    Without a limit: all, in the order of the data set. With one: at most `limit` samples, drawn by the seed and dealt
-    out class by class, so that the first `n` of them are class-balanced for every `n`, as far as the classes last, and
-    a smaller limit gives the beginning of a larger one.
-
-    :param labels: Integer labels `(N,)`.
-    :param limit: Largest number of samples, or None.
-    :param seed: Seed of the draw.
-    :return: Indices into `labels`.
-    :raises ValueError: If the limit is not a positive integer.
-    """
-    labels = np.asarray(labels)
-    if limit is None:
-        return np.arange(len(labels))
-    check_positive("limit", limit)
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
-    rank = np.empty(len(labels), dtype=np.int64)  # a sample's place among the shuffled samples of its class
-    for label in np.unique(labels):
-        members = shuffled[labels[shuffled] == label]
-        rank[members] = np.arange(len(members))
-    return np.lexsort((labels, rank))[:limit]
-
-
-def split(labels: np.ndarray, test_size: float, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """
-    A stratified split: every class gives the same share to the test set.
-
-    :param labels: Integer labels `(N,)`.
-    :param test_size: Share of the test set, in (0, 1).
-    :param seed: Seed of the split.
-    :param name: What is split, for the error.
-    :return: Indices of the training and of the test samples, each shuffled.
-    :raises ValueError: If the share is out of range, or too small for one test sample of every class.
-    """
-    from sklearn.model_selection import train_test_split
-
-    if not 0.0 < test_size < 1.0:
-        raise ValueError(f"test_size must be between 0 and 1, got {test_size!r}")
-    try:
-        train, test = train_test_split(np.arange(len(labels)), test_size=test_size, stratify=labels, random_state=seed)
-    except ValueError as error:
-        raise ValueError(f"{name}: no stratified split with test_size={test_size}: {error}") from error
-    return train, test
-
-
-def one_hot(labels: np.ndarray, nb_classes: int) -> np.ndarray:
-    """
-    :param labels: Integer labels `(N,)`.
-    :param nb_classes: Number of classes K.
-    :return: One-hot labels `(N, K)`, float32.
-    """
-    return to_categorical(labels, nb_classes).astype(np.float32, copy=False)
-
-
-def check_positive(name: str, value: int) -> None:
-    """
-    :param name: Name of the argument, for the error.
-    :param value: Its value.
-    :raises ValueError: If it is not a positive integer.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-
-
-def check_size(size: Any) -> tuple[int, int]:
-    """
-    :param size: Height and width asked for.
-    :return: The same as two integers.
-    :raises ValueError: If it is not a pair of positive integers.
-    """
-    try:
-        height, width = size
-    except (TypeError, ValueError):
-        raise ValueError(f"size must be (height, width), got {size!r}") from None
-    check_positive("the height in size", height)
-    check_positive("the width in size", width)
-    return int(height), int(width)
-
-
-def optional(module: str, extra: str) -> Any:
-    """
-    Import a module of a library that only some loaders need.
-
-    :param module: Its name.
-    :param extra: The extra of this package that installs the library.
-    :return: The module.
-    :raises ImportError: If the library is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"{error}; this data set needs it: pip install 'art-snn[{extra}]'") from error
-
-
-def visible(folder: Path) -> list[Path]:
-    """
-    :param folder: A folder.
-    :return: What it holds, sorted by name, without hidden entries (which operating systems leave behind).
-    """
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    cache_dir: Annotated[
+        PathLike | None,
+        Keyword(None, "Folder of the decoded arrays; None is the folder `art-snn` in ART's own data folder."),
+    ]
+    verbose: Annotated[bool, Keyword(False, "Show a progress bar.")]
 
 
 class _NotStored(Exception):

@@ -1,4 +1,4 @@
-"""The networks of an audit: trained once, kept, and loaded again."""
+"""The pair of small networks of an audit of the embedded digits: trained once, kept, and loaded again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from art_snn import models
+from art_snn import datasets, models
 from art_snn._version import __version__
 from art_snn.audit.settings import AuditSettings
 from art_snn.classifier import PyTorchSNNClassifier
@@ -102,7 +102,8 @@ def _recipe(settings: AuditSettings, seed: int) -> dict[str, Any]:
     """All that decides the weights."""
     names = ("time_steps", "decay", "reset", "encoder", "epochs", "device")
     recipe = {name: getattr(settings, name) for name in names}
-    recipe |= {"data_seed": settings.seed, "seed": seed, "network": "small_cnn", "data": "digits"}
+    recipe |= {"data_seed": settings.seed, "seed": seed, "network": models.small_cnn.__name__}
+    recipe |= {"data": datasets.digits.__name__}
     recipe |= {"learning_rate": LEARNING_RATE, "batch": BATCH, "art_snn": __version__, "torch": torch.__version__}
     return recipe | {"art": metadata.version("adversarial-robustness-toolbox")}
 
@@ -113,6 +114,9 @@ def _kept(path: Path, recipe: dict[str, Any]) -> SpikingNetwork:
     try:
         if models.describe(path).get("training") != recipe:
             raise models.DamagedNetwork(f"{path}.json is of other settings")
-        return models.load_network(path)
+        network = models.load_network(path)
+        if not isinstance(network, SpikingNetwork):
+            raise models.DamagedNetwork(f"{path}.json is a network without spikes")
+        return network
     except (models.DamagedNetwork, OSError) as error:
         raise models.DamagedNetwork(f"{str(error).rstrip('.')}: {advice}.") from None

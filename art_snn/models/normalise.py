@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ class Normalise(nn.Module):
     :param std: One number a channel, > 0.
     """
 
+    #: What it gives for a sample is the same wherever in the batch that stands: see :class:`art_snn.SpikingNetwork`.
+    timeless = True
     mean: Tensor
     std: Tensor
 
@@ -28,6 +31,26 @@ class Normalise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
+
+
+def normalisation(channels: int, mean: Sequence[float] | float, std: Sequence[float] | float) -> list[nn.Module]:
+    """
+    :param channels: Channels C of the input.
+    :param mean: One number a channel, or one for all.
+    :param std: One number a channel, or one for all; above 0.
+    :return: A normalising layer, or nothing for the plain numbers 0 and 1.
+    :raises ValueError: If they do not fit.
+    """
+    if isinstance(mean, Real) and mean == 0 and isinstance(std, Real) and std == 1:
+        return []
+    try:
+        means, stds = (np.asarray(given, dtype=np.float32) for given in (mean, std))
+    except (TypeError, ValueError):
+        means = stds = np.array([np.nan])
+    fits = all(given.shape in ((), (channels,)) for given in (means, stds))
+    if not fits or not np.isfinite(means).all() or not (np.isfinite(stds).all() and (stds > 0).all()):
+        raise ValueError(f"mean and std must have {channels} numbers, or one, std above 0, got {mean!r} and {std!r}.")
+    return [Normalise(*(np.broadcast_to(given, channels).tolist() for given in (means, stds)))]
 
 
 def channel_statistics(x: np.ndarray) -> tuple[list[float], list[float]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -56,6 +55,8 @@ def check(network: nn.Module, x: Tensor, y: Tensor, batch_size: int, description
     each = bytes_per_sample(network, x[:2], y[:2])
     # Gradients and momentum of the weights come on top.
     fixed = 2 * sum(p.numel() * p.element_size() for p in network.parameters())
+    import psutil
+
     free = torch.cuda.mem_get_info(x.device)[0] if x.is_cuda else psutil.virtual_memory().available
     if fixed + each * batch_size > free:
         most = max(0, int((free - fixed) // (PEAK * each)))
