@@ -113,6 +113,16 @@ def test_gradient(golden, chain, route):
     assert relative_error(golden.gradient(chain), golden.expected(key)) < TOLERANCE
 
 
+def test_gradient_with_the_reset_held_constant(golden):
+    for layer in golden.network.modules():
+        if isinstance(layer, LIF):
+            layer.detach_reset = True
+    got, expected = golden.gradient(STBP()), golden.expected("stbp-detached")
+    assert relative_error(got, expected) < TOLERANCE
+    other = relative_error(golden.expected("stbp"), expected)
+    assert other > TOLERANCE or golden.meta["time_steps"] == 1
+
+
 @pytest.mark.parametrize("route", ["collapsed", "step-by-step"])
 def test_hart_gradient(golden, route):
     golden.network.gradient_route = route

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from art_snn.chains import BackwardChain
+from art_snn.engine.claims import check_factor
 from art_snn.engine.collapse import vjp
-from art_snn.engine.layout import Layout, checked_output, over_time
+from art_snn.engine.compare import due
+from art_snn.engine.layout import Layout, checked_output, full, loudest, over_time
 from art_snn.engine.problem import Problem, Pullback, Route
 from art_snn.engine.visit import given
 from art_snn.neurons import NotGiven, SpikingLayer, Value, at, changes
@@ -23,7 +25,12 @@ def activation(problem: Problem, frames: Tensor, chain: BackwardChain) -> tuple[
     problem.seen.route = Route("activation", f"{type(chain).__name__} differentiates an activation network")
     leaf = over_time(frames).detach().clone().requires_grad_()
 
+    compare = due(problem, frames, [chain]).layers
+
     def visitor(layer: SpikingLayer, currents: Tensor) -> Tensor:
+        if compare:
+            whole = currents.detach() if problem.layout is Layout.TIME_FIRST else currents.detach().unsqueeze(0)
+            given(chain, check_factor, layer, full(loudest(whole)).expand(len(frames), -1, *whole.shape[2:]))
         return given(chain, _activated, chain, layer, currents, problem.layout is Layout.TIME_FIRST)
 
     with torch.enable_grad():

@@ -7,12 +7,14 @@ step-by-step route could tell if that were not so: the one would only disagree w
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 
 from art_snn.chains import BackwardChain
 from art_snn.chains.state import Moment
-from art_snn.neurons import NotGiven, SpikingLayer, Trace, Value, changes
+from art_snn.neurons import NotGiven, SpikingLayer, Trace, Value, at, changes
 
 #: How far a gain may be from the factor of `backward`, in units of the largest: more than float32 rounds.
 ROUNDING = 1e-3
@@ -44,14 +46,18 @@ class NotItsGain(Exception):
 
 
 @torch.no_grad()
-def check_layer(layer: SpikingLayer, currents: Tensor) -> None:
+def check_layer(layer: SpikingLayer, currents: Tensor, in_steps: bool = False) -> None:
     """
     :param layer: A spiking layer.
     :param currents: Input currents `(T, B, ...)` of a sample or a few.
-    :raises NotAsClaimed: If the layer's trace is not its simulation.
+    :param in_steps: Whether the network runs its single steps.
+    :raises NotAsClaimed: If the layer's trace or its steps are not its simulation, or it is not set as it says.
     """
     if torch.isfinite(currents).all():
-        _check_trace(layer, currents.contiguous())
+        trace = _check_trace(layer, currents.contiguous())
+        _check_settings(layer, trace)
+        if in_steps:
+            _check_steps(layer, trace)
 
 
 @torch.no_grad()
@@ -65,6 +71,8 @@ def check_needs(layer: SpikingLayer, currents: Tensor, chain: BackwardChain) -> 
     """
     trace = _watched(layer, currents, chain)
     chain.backward(torch.ones_like(trace.spikes), trace)
+    if not trace.asked:
+        check_factor(layer, currents)
 
 
 @torch.no_grad()
@@ -83,10 +91,38 @@ def check_gain(layer: SpikingLayer, currents: Tensor, chain: BackwardChain) -> b
     found, defined = same * chain.gain(trace), chain.backward(same.expand_as(trace.spikes), trace)
     if not _close(defined, found.expand_as(defined), ROUNDING):
         raise NotItsGain(chain, layer, _off(defined, found))
+    if not trace.asked:
+        check_factor(layer, currents)
     return bool(trace.spikes.any())
 
 
-def _check_trace(layer: SpikingLayer, currents: Tensor) -> None:
+@torch.no_grad()
+def check_factor(layer: SpikingLayer, currents: Tensor) -> None:
+    """A chain that does not ask for the layer's derivative takes it that a current enters its potential with factor 1.
+
+    :param layer: A spiking layer.
+    :param currents: Input currents `(T, B, ...)` of a sample or a few.
+    :raises NotGiven: If it enters with another, as differences show at the first step, the last, and one between.
+    """
+    exact = layer.trace(currents.contiguous())
+    eps, last = torch.finfo(currents.dtype).eps, len(currents) - 1
+    for now in sorted({0, last // 2, last}):
+        current, potential = exact.currents[now], exact.potentials[now]
+        scale = 1.0 + torch.maximum(current.abs(), potential.abs())
+        moved = exact.currents.clone()
+        moved[now] += eps ** (1 / 3) * scale
+        step = moved[now] - current
+        found = layer.trace(moved).potentials[now] - potential
+        off = (found - step).abs() > DIFFERENCES * step + 32 * eps * scale
+        if bool((off & torch.isfinite(found) & torch.isfinite(step)).any()):
+            factor = float((found / step)[off].median())
+            raise NotGiven(
+                f"{type(layer).__name__} adds {factor:.3g} times its current to its potential, and only a chain that "
+                "asks for a neuron's derivative, such as STBP, knows: scale the current in front of the layer, not in it"
+            )
+
+
+def _check_trace(layer: SpikingLayer, currents: Tensor) -> Trace:
     name, trace = type(layer).__name__, layer.trace(currents)
     for what, value in (("currents", trace.currents), ("potentials", trace.potentials), ("spikes", trace.spikes)):
         if not isinstance(value, Tensor) or value.shape != currents.shape:
@@ -96,14 +132,44 @@ def _check_trace(layer: SpikingLayer, currents: Tensor) -> None:
         raise NotAsClaimed(f"{name}.simulate and {name}.trace give different spikes for the same currents.")
     if not torch.equal(trace.currents, currents):
         raise NotAsClaimed(f"{name}.trace gives other currents than it got.")
-    threshold = getattr(layer, "threshold", None)
-    if threshold is not None:
-        below = threshold - trace.potentials
+    if bool(((trace.spikes != 0) & (trace.spikes != 1)).any()):
+        raise NotAsClaimed(f"{name}.trace gives spikes other than 0 and 1: what a spike is worth is its scale.")
+    if hasattr(layer, "threshold"):
+        below = trace.threshold - trace.potentials
         if bool(((trace.spikes != 0) & (below > ROUNDING * (below.abs() + trace.potentials.abs()))).any()):
             raise NotAsClaimed(
-                f"{name}.trace gives spikes where its potentials are below the threshold {threshold}: it must record "
-                "the potential before the spike, m(t), not that after the reset."
+                f"{name}.trace gives spikes where its potentials are below the threshold: it must record the potential "
+                "before the spike, m(t), not that after the reset."
             )
+    return trace
+
+
+def _check_settings(layer: SpikingLayer, trace: Trace) -> None:
+    """What else a layer says of itself: whether it fires at its threshold, and v(0)."""
+    name, first = type(layer).__name__, trace.currents[0]
+    if hasattr(layer, "strict") and hasattr(layer, "threshold"):
+        currents = trace.currents.clone()
+        currents[0] += at(trace.threshold, 0) - trace.potentials[0]
+        probe = layer.trace(currents)
+        exactly = probe.potentials[0] == at(trace.threshold, 0)
+        if bool((exactly & ((probe.spikes[0] != 0) == layer.strict)).any()):
+            raise NotAsClaimed(
+                f"{name} says strict={layer.strict}, and {'fires' if layer.strict else 'does not fire'} where its "
+                "potential is the threshold."
+            )
+    if hasattr(layer, "v_init") and hasattr(layer, "decay"):
+        v_init = at(layer.value("v_init", trace.currents, steps=False), 0)
+        begun = (at(trace.decay, 0) * v_init + torch.zeros_like(first)).expand_as(first)
+        if not _close(trace.potentials[0] - first, begun, ROUNDING, trace.potentials[0].abs() + first.abs()):
+            raise NotAsClaimed(f"{name} does not begin at its v_init: m(1) is not decay * v_init + x(1).")
+
+
+def _check_steps(layer: SpikingLayer, trace: Trace) -> None:
+    state = layer.begin(trace.currents[0])
+    for current, expected in zip(trace.currents, trace.spikes, strict=True):
+        spikes, state = layer.step(current, state)
+        if not torch.equal(spikes, expected):
+            raise NotAsClaimed(f"{type(layer).__name__}.step and .simulate give different spikes.")
 
 
 def _check_derivative(layer: SpikingLayer, currents: Tensor) -> None:
@@ -136,9 +202,9 @@ def _check_reset(layer: SpikingLayer, exact: Trace, scale: Tensor, step: float, 
     A derivative that holds the reset constant, and so passes nothing on through the spike, is as good.
     """
     now = (len(exact.spikes) - 1) // 2
-    threshold = getattr(layer, "threshold", None)
-    if threshold is None or len(exact.spikes) == 1:
+    if not hasattr(layer, "threshold") or len(exact.spikes) == 1:
         return
+    threshold = at(exact.threshold, now)
     at_threshold = threshold - exact.potentials[now]
 
     def moved(by: Tensor) -> Trace:
@@ -159,6 +225,10 @@ def _check_reset(layer: SpikingLayer, exact: Trace, scale: Tensor, step: float, 
     full_slope[now] = 1.0
     through = layer.derivative(weights / slope, full_slope, below) - layer.derivative(weights / slope, slope, below)
     if bool(through[now].any()):
+        if getattr(layer, "detach_reset", False):
+            raise NotAsClaimed(
+                f"{type(layer).__name__} says detach_reset=True, and its derivative goes through the spike that resets."
+            )
         _agree(layer, through[now], jump, 8 * step * (weights * scale).norm())
 
 
@@ -171,10 +241,20 @@ def _agree(layer: SpikingLayer, gradient: Tensor, differences: Tensor, rounding:
         )
 
 
+@dataclass(frozen=True)
 class _Watched(Trace):
     """A trace that compares what it is asked for."""
 
+    #: What it was asked for that the layer's derivative is in.
+    answered: list[str] = field(default_factory=list, compare=False)
+
+    @property
+    def asked(self) -> bool:
+        """Whether it was asked for the layer's derivative."""
+        return bool(self.answered)
+
     def derivative(self, grad_spikes: Tensor, slopes: Tensor) -> Tensor:
+        self.answered.append("derivative")
         found = super().derivative(grad_spikes, slopes)
         if torch.isfinite(self.currents).all():
             _check_derivative(self.neuron, self.currents)

@@ -163,7 +163,7 @@ class Simulate(Unfold):
         layer, _ = visit
         if self.compare:
             loud = full(loudest(currents))
-            check_layer(layer, loud)
+            check_layer(layer, loud, self.layout is Layout.STEPS)
             for rule in self.rules:
                 self.showed &= given(rule.chain, check_gain, layer, loud, rule.chain)
         spikes = empty_like(currents)
@@ -295,7 +295,7 @@ class StepByStep(Unfold, Recomputing):
         :param currents: Its input `(T, B, ...)`.
         """
         currents = full(loudest(currents))
-        check_layer(layer, currents)
+        check_layer(layer, currents, self.layout is Layout.STEPS)
         for rule in self.rules:
             given(rule.chain, check_needs, layer, currents, rule.chain)
 
