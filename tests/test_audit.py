@@ -388,8 +388,8 @@ class TestSearchForGamma:
     def search(self, fooled, samples=1000):
         """What is tried, and chosen, where `fooled(γ)` of the samples are fooled."""
 
-        def attack(gamma):
-            return row("f" * fooled(gamma) + "r" * (samples - fooled(gamma)), gamma=gamma)
+        def attack(gammas):
+            return [row("f" * fooled(gamma) + "r" * (samples - fooled(gamma)), gamma=gamma) for gamma in gammas]
 
         search = look_for_gamma(attack)
         return [row.gamma for row in search], best(search).gamma

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from art_snn.datasets._common import Dataset
 from art_snn.datasets.digits import digits
 from art_snn.datasets.events import cifar10dvs, dvsgesture, nmnist
 from art_snn.datasets.images import cifar10, cifar100, image_folder
 from art_snn.datasets.saccades import event_digits
+from art_snn.datasets.samples import Dataset
 from art_snn.tables import Table
 
 

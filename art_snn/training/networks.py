@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +17,14 @@ class NetworkEntry:
     """One line of the table of networks.
 
     :param name: Its name for settings and commands.
-    :param build: What builds it: one of `art_snn.models`, or a function with the same arguments; with `mean` and `std`
-        among them, it is given those of the samples learned.
+    :param build: What builds it: one of `art_snn.models`, or a function with the same arguments.
+    :param normalised: Whether it is built with mean and deviation of the samples learned.
     :param for_events: Whether it is for event data only.
     """
 
     name: str
     build: Callable[..., Any]
+    normalised: bool = True
     for_events: bool = False
 
     @property
@@ -38,14 +38,14 @@ class NetworkEntry:
         :param x: Inputs that are learned `(N, *input_shape)`.
         :return: Those of the builder's arguments that follow from them.
         """
-        if "mean" not in inspect.signature(self.build).parameters:
+        if not self.normalised:
             return {"width": width}
         mean, std = models.channel_statistics(x)
         return {"width": width, "mean": mean, "std": std}
 
 
 NETWORKS = Table(
-    NetworkEntry("small_cnn", models.small_cnn),
+    NetworkEntry("small_cnn", models.small_cnn, normalised=False),  # batch norm follows its first convolution
     NetworkEntry("vgg11", models.vgg11),
     NetworkEntry("resnet17", models.resnet17),
     NetworkEntry("vgg_dvs", models.vgg_dvs, for_events=True),
