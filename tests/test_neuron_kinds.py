@@ -59,6 +59,8 @@ KINDS = {
     "reset by step": lambda T: {"reset": "soft", "reset_by": numbers(0.4, 1.2, T, 1, 1, 1)},
     "scale by step": lambda T: {"scale": numbers(0.5, 1.5, T, 1, 1, 1)},
 }
+#: What rounding leaves of a gradient that is zero, as that of a bias before batch norm.
+NOTHING = 1e-14
 names = st.sampled_from(sorted(KINDS))
 by_step = {"RGA": {"threshold by step", "decay by step"}, "any": {"scale by step"}}
 
@@ -209,7 +211,7 @@ class TestEachKind:
 
 
 def test_a_network_without_a_dimension_of_channels_may_set_its_neurons_too():
-    neurons, x = numbers(0.3, 0.9, 5), nets.image(1)
+    neurons, x = numbers(0.3, 0.9, 5), nets.image(1, batch=32)
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Flatten(), nn.Linear(72, 5), LIF(neurons, 0.3), nn.Linear(5, 3)).double()
     network = SpikingNetwork(layers, 4).double().eval()
@@ -254,7 +256,7 @@ class Plain(Dynamics):
         return m * (1 - spike)
 
 
-class Learned(Plain):
+class Learned(Dynamics):
     """All of it learned."""
 
     def __init__(self):
@@ -345,7 +347,7 @@ class TestLearning:
         got = training_gradients(network(x), network)
         expected = training_gradients(looped_logits(network, x), network)
         for (path, _), one, other in zip(network.named_parameters(), got, expected, strict=True):
-            assert float((one - other).norm()) <= 1e-9 * float(other.norm()) and other.abs().max() > 0, path
+            assert float((one - other).norm()) <= 1e-9 * float(other.norm()) + NOTHING and other.abs().max() > 0, path
 
     @pytest.mark.parametrize("block", [1, 1 << 18])
     def test_it_trains_dynamics_of_ones_own(self, block, monkeypatch):
@@ -359,7 +361,9 @@ class TestLearning:
             if path.endswith("unused"):
                 assert one is None and other is None
             else:
-                assert float((one - other).norm()) <= 1e-9 * float(other.norm()) and other.abs().max() > 0, path
+                assert float((one - other).norm()) <= 1e-9 * float(other.norm()) + NOTHING and other.abs().max() > 0, (
+                    path
+                )
 
     @pytest.mark.parametrize("neurons", [LEARNED["everything"], PLIF, Learned])
     def test_in_parts_of_a_body_that_are_checkpointed_too(self, neurons):
@@ -377,7 +381,9 @@ class TestLearning:
         for one in (plain, network):
             loss_of(one.train()(x)).backward()
         for one, other in zip(network.parameters(), plain.parameters(), strict=True):
-            assert (other.grad is None and one.grad is None) or nets.relative(one.grad, other.grad) < EXACT
+            assert (one.grad is None) == (other.grad is None)
+            if one.grad is not None:
+                assert float((one.grad - other.grad).norm()) <= EXACT * float(other.grad.norm()) + NOTHING
 
     @pytest.mark.parametrize("train", [False, True])
     @pytest.mark.parametrize("chain", [STBP(), HART(), CBA()], ids=repr)
@@ -577,7 +583,8 @@ class TestClaims:
     def test_a_current_that_is_scaled_inside_is_refused_by_chains_that_would_not_know(self, chain, route):
         Scaled.decay = 0.9
         with pytest.raises(
-            NotGiven, match=rf"{type(chain).__name__} cannot cross .*Scaled adds 0\.5 times its current"
+            NotGiven,
+            match=rf"{type(chain).__name__} cannot cross .*(Scaled adds 0\.5 times its current|\+ x\(t\))",
         ):
             nets.gradient(network_of(Scaled), nets.image(1), chain, route)
 

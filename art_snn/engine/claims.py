@@ -118,7 +118,7 @@ def check_factor(layer: SpikingLayer, currents: Tensor) -> None:
             factor = float((found / step)[off].median())
             raise NotGiven(
                 f"{type(layer).__name__} adds {factor:.3g} times its current to its potential, and only a chain that "
-                "asks for a neuron's derivative, such as STBP, knows: scale the current in front of the layer, not in it"
+                "asks for a neuron's derivative, such as STBP, knows: scale the current in front of the layer instead"
             )
 
 

@@ -94,9 +94,11 @@ class Dynamics(SpikingLayer):
                 charged, settled = self.charge(v.clone(), current.clone()), self.settle(m.clone(), s.clone())
             at_m, at_s = learned.back(settled, (m, s), onward)
             at_u = (grad_spikes[t] + at_s) * slopes[t]  # u = m - θ, of which the spike is a function
-            learned.add(at(threshold, t), -at_u)
+            with torch.enable_grad():
+                learned.add(at(threshold, t), -at_u)
             onward, grad_currents[t] = learned.back(charged, (v, current), at_m + at_u)
-        learned.add(at(at_rest, 0), onward)
+        with torch.enable_grad():
+            learned.add(at(at_rest, 0), onward)
         return grad_currents, learned.grads
 
 
