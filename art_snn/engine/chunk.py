@@ -110,13 +110,7 @@ def simulate_in_chunks(
                 return Simulated(logits[0], simulate.visits, showed)
             if not merged:
                 merged = [(layer, [_for_all(frames, part) for part in kept]) for layer, kept in simulate.visits]
-            # Put in its place at once: what stays behind chunk after chunk, small, between tensors that are large and
-            # short-lived leaves holes into which no large one fits, and the process grows with every chunk.
-            for (_, wholes), (_, parts) in zip(merged, simulate.visits, strict=True):
-                for whole, part in zip(wholes, parts, strict=True):
-                    if whole[chunk].shape != part.shape:
-                        raise NotAffine("the shape of a spiking layer's input changes with the batch size")
-                    whole[chunk] = part
+            _put(simulate.visits, merged, chunk)
             del simulate  # before the next one begins
     return Simulated(torch.cat(logits), merged, showed)
 
@@ -124,3 +118,18 @@ def simulate_in_chunks(
 def _for_all(frames: Tensor, part: Tensor) -> Tensor:
     """Room for all samples of `frames` `(T, B, ...)` for what `part` `(b, ...)` is of some of them."""
     return part.new_empty((frames.shape[1], *part.shape[1:]))
+
+
+def _put(visits: Visits, merged: Visits, chunk: slice) -> None:
+    """Put what a chunk left into its place at once, so that the chunk's own can go.
+
+    What stays behind chunk after chunk, small, between tensors that are large and short-lived leaves holes into which
+    no large one fits, and the process grows with every chunk.
+
+    :raises NotAffine: If a chunk of another size left other shapes.
+    """
+    for (_, wholes), (_, parts) in zip(merged, visits, strict=True):
+        for whole, part in zip(wholes, parts, strict=True):
+            if whole[chunk].shape != part.shape:
+                raise NotAffine("the shape of a spiking layer's input changes with the batch size")
+            whole[chunk] = part
