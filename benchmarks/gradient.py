@@ -1,7 +1,8 @@
 """What a gradient costs, in units of a prediction on the same batch: `python -m benchmarks.gradient --help`.
 
 Every figure is a ratio within one run: in each round all candidates run in turn, each is divided by that round's
-`predict`, and the median over the rounds is printed. Peak memory is each candidate's own process's.
+`predict`, and the median over the rounds is printed. Peak memory is that of processes of their own, fresh for every
+figure: their median, least and largest, since allocators do not repeat themselves.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -132,29 +135,35 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def peak_memory(arguments: dict[str, object], candidate: str) -> float:
-    """Peak memory in MiB of a process of its own that runs one candidate three times."""
+def peak_memory(arguments: dict[str, object], candidate: str, processes: int) -> list[float]:
+    """Peak memory in MiB of fresh processes that run one candidate three times, one for each process."""
     code = f"from benchmarks.gradient import memory_of; memory_of({arguments!r}, {candidate!r})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return float(done.stdout.strip().splitlines()[-1])
+    run = partial(subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return [float(run().stdout.strip().splitlines()[-1]) for _ in range(processes)]
 
 
 def memory_of(arguments: dict[str, object], candidate: str) -> None:
-    """Print the peak memory in MiB of this process after running a candidate; see :func:`peak_memory`."""
+    """Print this process's peak memory in MiB while it runs a candidate; see :func:`peak_memory`."""
     case = Case(**arguments)
     run = case.gradients(CHAINS)[candidate]
-    if torch.cuda.is_available() and arguments["device"] == "gpu":
+    on_gpu = torch.cuda.is_available() and arguments["device"] == "gpu"
+    if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    for _ in range(3):
-        run()
-    if torch.cuda.is_available() and arguments["device"] == "gpu":
-        print(torch.cuda.max_memory_allocated() / 2**20)
     else:
-        print(peak_resident_mib())
+        forget_peak()
+    for _ in range(3):  # the first two compare numbers, see art_snn.engine.compare
+        run()
+    print(torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_resident_mib())
+
+
+def forget_peak() -> None:
+    """Begin :func:`peak_resident_mib` anew, where the system can: building a network takes more than to use it."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_resident_mib() -> float:
-    """Peak memory of this process in MiB."""
+    """Peak memory of this process in MiB, since :func:`forget_peak` where the system can."""
     status = Path("/proc/self/status")
     if status.exists():  # there, getrusage would also count the process that started this one
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -173,6 +182,7 @@ def peak_resident_mib() -> float:
 @click.option("--others/--no-others", default=True, help="Compare with SpikingJelly and snnTorch, where installed.")
 @click.option("--training/--no-training", default=True, help="Time training steps too.")
 @click.option("--memory/--no-memory", default=True, help="Measure peak memory too.")
+@click.option("--processes", type=click.IntRange(min=1), default=5, show_default=True, help="For each peak of memory.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures as JSON.")
 def main(
     names: tuple[str, ...],
@@ -185,6 +195,7 @@ def main(
     others: bool,
     training: bool,
     memory: bool,
+    processes: int,
     out: Path | None,
 ) -> None:
     libraries = [library for library in OTHERS if others and networks.installed(library)]
@@ -209,7 +220,7 @@ def main(
             if memory:
                 for candidate in figures:
                     if "training" not in candidate:
-                        figures[candidate]["peak_mib"] = peak_memory(arguments, candidate)
+                        figures[candidate]["peaks_mib"] = peak_memory(arguments, candidate, processes)
             results.append({**arguments, "firing_rates": rates, "figures": figures})
             console.print(table(results[-1]))
         if out is not None:
@@ -221,10 +232,11 @@ def main(
 def table(result: dict) -> Table:
     """One network at one T, as a table."""
     view = Table(title=f"{result['name']}, T = {result['time_steps']}, batch {result['batch']}, {result['device']}")
-    for column in ("", "seconds", "ratio", "peak memory, MiB"):
+    for column in ("", "seconds", "ratio", "peak memory, MiB (least to largest)"):
         view.add_column(column, justify="left" if not column else "right")
     for name, figure in result["figures"].items():
-        memory = f"{figure['peak_mib']:.0f}" if "peak_mib" in figure else ""
+        peaks = figure.get("peaks_mib")
+        memory = f"{statistics.median(peaks):.0f} ({min(peaks):.0f} to {max(peaks):.0f})" if peaks else ""
         view.add_row(name, f"{figure['seconds']:.3f}", f"{figure['ratio']:.2f}", memory)
     view.caption = (
         "ratio: to predict; of a training step, to the STBP training step. "

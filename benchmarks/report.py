@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,16 +32,18 @@ def rows(results: list[dict]) -> list[str]:
         if name not in ("predict", "STBP training step"):
             lines.append(line(name, lambda column, name=name: f"{column[name]['ratio']:.2f}", name))
     for name in names:
-        if name != "predict" and any("peak_mib" in column.get(name, {}) for column in columns):
+        if name != "predict" and any("peaks_mib" in column.get(name, {}) for column in columns):
             lines.append(line(f"peak memory, {name}", lambda column, name=name: _extra(column, name), name))
     return lines
 
 
 def _extra(column: dict, name: str) -> str:
-    """Peak memory beyond that of `predict`."""
-    if "peak_mib" not in column[name]:
+    """Peak memory beyond that of `predict`: the processes' median, and the least and largest of them."""
+    if "peaks_mib" not in column[name]:
         return ""
-    return f"{column[name]['peak_mib'] / column['predict']['peak_mib'] - 1:+.0%}"
+    base, peaks = statistics.median(column["predict"]["peaks_mib"]), column[name]["peaks_mib"]
+    median, least, largest = (f"{peak / base - 1:+.0%}" for peak in (statistics.median(peaks), min(peaks), max(peaks)))
+    return f"{median} ({least} to {largest})"
 
 
 @click.command(help="Print the tables of docs/benchmark.md.")

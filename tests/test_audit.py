@@ -351,7 +351,7 @@ class TestSettings:
             ({"time_steps": 0}, "time_steps"),
             ({"decay": 0.0}, "decay"),
             ({"decay": 1.1}, "decay"),
-            ({"reset": "none"}, "reset"),
+            ({"reset": "never"}, "reset"),
             ({"encoder": "rate"}, "encoder"),
             ({"epochs": 0}, "epochs"),
             ({"samples": 610}, "samples"),

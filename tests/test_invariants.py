@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from art_snn import EventFrames, SpikingNetwork
+from art_snn import LIF, EventFrames, SpikingNetwork
 from art_snn.chains import CBA, HART, STBP, Mixed
+from art_snn.engine import chunk
+from art_snn.engine.affine import NotAffine
 from art_snn.engine.chunk import footprint
+from art_snn.engine.visit import Rule
 from art_snn.neurons import SpikingLayer, visiting
 from tests import networks as nets
 
@@ -157,6 +162,34 @@ def test_chunks_bound_how_many_samples_run_at_once():
     with torch.no_grad():
         network(x)
     assert seen == [2, 2, 1]
+
+
+def test_what_a_chunk_leaves_is_put_in_its_place_before_the_next_begins(monkeypatch):
+    network, x = nets.build(time_steps=4), nets.image(0, batch=5)
+    network.memory_bound = 7 * footprint(network, network.frames(x))[0]  # two samples at a time
+    left, behind = [], []
+    run = network.run
+
+    def watched(frames, simulate):
+        behind.append(sum(tensor() is not None for tensor in left))
+        logits = run(frames, simulate)
+        left.extend(weakref.ref(tensor) for _, kept in simulate.visits for tensor in kept)
+        return logits
+
+    monkeypatch.setattr(network, "run", watched)
+    chunk.simulate_in_chunks(network, network.frames(x), [Rule(HART(), 5)], averages=3)
+    assert len(left) > 0 and len(behind) == 3
+    assert max(behind) == 0  # what lies behind in small pieces between large tensors fragments the heap
+
+
+def test_a_layer_whose_shape_changes_with_the_batch_is_not_collapsed():
+    """Chunks of another size would leave gains of other shapes."""
+    widened = nets.Call(lambda x: nn.functional.pad(x, (0, len(x))))
+    network = SpikingNetwork(nn.Sequential(widened, LIF(), nets.Call(lambda x: x.mean((2, 3)))), 4).double().eval()
+    x = nets.image(0, batch=5)
+    network.memory_bound = 7 * footprint(network, network.frames(x))[0]
+    with pytest.raises(NotAffine, match="changes with the batch size"):
+        chunk.simulate_in_chunks(network, network.frames(x), [Rule(HART(), 5)])
 
 
 @some

@@ -90,7 +90,7 @@ class TestSettings:
         [
             ("data", "mnist"),
             ("network", "vgg12"),
-            ("reset", "none"),
+            ("reset", "never"),
             ("encoder", "rate"),
             ("attack", "cw"),
             ("chain", "sgd"),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from art_snn.engine.affine import NotAffine
 from art_snn.engine.layout import Layout
 from art_snn.engine.problem import Problem
 from art_snn.engine.visit import Rule, Simulate, Visits
@@ -102,20 +103,39 @@ def simulate_in_chunks(
     """
     showed = True
     logits: list[Tensor] = []
-    visits: list[Visits] = []
+    merged: Visits = []
+    chunks = batch_chunks(problem, frames)
     with torch.no_grad():
-        for chunk in batch_chunks(problem, frames):
-            here = first + chunk.start
-            simulate = Simulate(len(frames), chunk.stop - chunk.start, rules, averages, compare and not visits, here)
-            simulate.layout = problem.layout
+        for chunk in chunks:
+            size, here = chunk.stop - chunk.start, first + chunk.start
+            simulate = Simulate(len(frames), size, rules, averages, compare and not logits, here, problem.layout)
             logits.append(problem.run(frames[:, chunk], simulate))
             simulate.finish()
-            visits.append(simulate.visits)
             showed &= simulate.showed
-    if len(visits) == 1:
-        return Simulated(logits[0], visits[0], showed)
-    merged = []
-    for same in zip(*visits, strict=True):
-        gains = [torch.cat(parts) for parts in zip(*(gains for _, gains in same), strict=True)]
-        merged.append((same[0][0], gains))
+            if len(chunks) == 1:
+                return Simulated(logits[0], simulate.visits, showed)
+            if not merged:
+                merged = [(layer, [_for_all(frames, part) for part in kept]) for layer, kept in simulate.visits]
+            _put(simulate.visits, merged, chunk)
+            del simulate  # before the next one begins
     return Simulated(torch.cat(logits), merged, showed)
+
+
+def _for_all(frames: Tensor, part: Tensor) -> Tensor:
+    """Room for all samples of `frames` `(T, B, ...)` for what `part` `(b, ...)` is of some of them."""
+    return part.new_empty((frames.shape[1], *part.shape[1:]))
+
+
+def _put(visits: Visits, merged: Visits, chunk: slice) -> None:
+    """Put what a chunk left into its place at once, so that the chunk's own can go.
+
+    What stays behind chunk after chunk, small, between tensors that are large and short-lived leaves holes into which
+    no large one fits, and the process grows with every chunk.
+
+    :raises NotAffine: If a chunk of another size left other shapes.
+    """
+    for (_, wholes), (_, parts) in zip(merged, visits, strict=True):
+        for whole, part in zip(wholes, parts, strict=True):
+            if whole[chunk].shape != part.shape:
+                raise NotAffine("the shape of a spiking layer's input changes with the batch size")
+            whole[chunk] = part
