@@ -18,7 +18,7 @@ from torch import Tensor
 
 from art_snn.chains.base import BackwardChain, check_gamma
 from art_snn.neurons import Trace
-from art_snn.surrogates import triangle
+from art_snn.surrogates import mean_triangle, triangle
 
 
 @dataclass(frozen=True)
@@ -38,4 +38,4 @@ class HART(BackwardChain):
         return merged.expand_as(grad_spikes)  # Eq. 13
 
     def gain(self, trace: Trace) -> Tensor:
-        return triangle(trace.potentials, trace.threshold, self.gamma).mean(0)
+        return mean_triangle(trace.potentials, trace.threshold, self.gamma)
