@@ -56,6 +56,16 @@ def test_batch_norm_in_training_mode_has_the_steps_values_and_nearly_their_gradi
     assert cosine > 0.95, float(cosine)
 
 
+@pytest.mark.parametrize("bias", [0.0, 100.0])  # with a large one the comparison of its backward pass steps twice
+def test_batch_norm_in_training_mode_keeps_the_single_pass(bias):
+    network = nets.build(time_steps=4).train()
+    with torch.no_grad():
+        [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1].bias.fill_(bias)
+    for _ in range(4):  # numbers are compared in the 1st, 2nd and 4th
+        weight_gradients(network, nets.image(1, batch=8), HART(), "collapsed")  # an error where it cannot be
+    assert not network.seen.refusals
+
+
 def test_a_body_that_is_not_affine_trains_step_by_step():
     network = nets.build(extra=nn.MaxPool2d(3, 1, 1)).train()
     reference = nets.build(extra=nn.MaxPool2d(3, 1, 1)).train()
