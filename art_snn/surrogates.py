@@ -17,19 +17,14 @@ def triangle(potentials: Tensor, threshold: Value, gamma: float) -> Tensor:
     :param gamma: Half-width γ > 0.
     :return: ∂s/∂m, same shape.
     """
-    return _below(potentials, threshold, gamma).mul_(-1.0 / gamma**2)
+    distance = (potentials - threshold).abs_()
+    return distance.sub_(gamma).clamp_(max=0.0).mul_(-1.0 / gamma**2)
 
 
-def mean_triangle(potentials: Tensor, threshold: Value, gamma: float) -> Tensor:
+def mean_triangle(distance: Tensor, gamma: float) -> Tensor:
     """
-    :param potentials: Membrane potentials before the spike m(t), `(T, B, ...)`.
-    :param threshold: As for :func:`triangle`.
+    :param distance: |m(t) - θ|, `(T, B, ...)`. Only read.
     :param gamma: Half-width γ > 0.
-    :return: Mean of ∂s/∂m over time, `(B, ...)`.
+    :return: Mean of ∂s/∂m over time, `(B, ...)`, in as few passes over memory as can be.
     """
-    return _below(potentials, threshold, gamma).mean(0).mul_(-1.0 / gamma**2)
-
-
-def _below(potentials: Tensor, threshold: Value, gamma: float) -> Tensor:
-    """min(|m - θ| - γ, 0), in as few passes over memory as can be."""
-    return (potentials - threshold).abs_().sub_(gamma).clamp_(max=0.0)
+    return distance.sub(gamma).clamp_(max=0.0).mean(0).mul_(-1.0 / gamma**2)

@@ -38,4 +38,4 @@ class HART(BackwardChain):
         return merged.expand_as(grad_spikes)  # Eq. 13
 
     def gain(self, trace: Trace) -> Tensor:
-        return mean_triangle(trace.potentials, trace.threshold, self.gamma)
+        return mean_triangle(trace.distance, self.gamma)

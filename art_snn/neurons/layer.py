@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from weakref import WeakKeyDictionary, WeakSet
 
 import torch
@@ -65,6 +66,13 @@ class Trace:
     def rate(self) -> Tensor:
         """Firing rate r(T), shape `(B, ...)`."""
         return self.spikes.mean(0)
+
+    @cached_property
+    def distance(self) -> Tensor:
+        """How far the potentials are from the threshold, |m(t) - θ|, shape `(T, B, ...)`; once for all chains. Only
+        read.
+        """
+        return (self.potentials - self.threshold).abs_()
 
     @property
     def threshold(self) -> Value:
