@@ -8,7 +8,7 @@ With σ(t) = ∂s(t)/∂m(t), g(t) the gradient at s(t) and G(t) that at m(t), f
     \frac{∂L}{∂x(t)} = G(t) \frac{∂m(t)}{∂x(t)}
 
 All but σ is the derivative of the neuron's own dynamics, which :mod:`art_snn.neurons` gives: for Eqs. 1-4 it is
-`derivative` there. The reset is not detached.
+`derivative` there. The reset is differentiated too, unless the neurons hold it constant.
 """
 
 from __future__ import annotations

@@ -19,6 +19,19 @@ from art_snn.neurons import SpikingLayer
 CHUNK = 16 << 20
 
 
+class _Measure(Simulate):
+    """Visitor: simulate, and keep the bytes that every visit of a spiking layer gave."""
+
+    def __init__(self, time_steps: int, batch: int, layout: Layout) -> None:
+        super().__init__(time_steps, batch, layout=layout)
+        self.sizes: list[int] = []
+
+    def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
+        spikes = super().__call__(layer, x)
+        self.sizes.append(spikes.numel() * spikes.element_size())
+        return spikes
+
+
 def footprint(problem: Problem, frames: Tensor) -> tuple[int, int]:
     """Activation memory per sample, measured once for a shape on a single blank sample.
 
@@ -29,19 +42,11 @@ def footprint(problem: Problem, frames: Tensor) -> tuple[int, int]:
     key = (tuple(frames.shape[2:]), len(frames), frames.dtype)
     known = problem.seen.footprints
     if key not in known:
-        sizes: list[int] = []
-
-        def measure(layer: SpikingLayer, x: Tensor) -> Tensor:
-            spikes = simulate(layer, x)
-            sizes.append(spikes.numel() * spikes.element_size())
-            return spikes
-
-        simulate = Simulate(len(frames), 1, layout=problem.layout)
-        measure.begin_step = simulate.begin_step  # type: ignore[attr-defined]
+        measure = _Measure(len(frames), 1, layout=problem.layout)
         with torch.no_grad(), torch.random.fork_rng(devices=[frames.device] if frames.is_cuda else []):
             problem.run(torch.zeros_like(frames[:, :1]), measure)
         steps = len(frames) if problem.layout is Layout.STEPS else 1
-        known[key] = (steps * max(sizes), sum(sizes))
+        known[key] = (steps * max(measure.sizes), sum(measure.sizes))
     return known[key]
 
 
