@@ -29,18 +29,26 @@ def vjp(output: Tensor, leaf: Tensor, grad: Tensor) -> Tensor:
     return torch.autograd.grad(output, leaf, grad, retain_graph=True)[0]
 
 
-def replay(problem: Problem, mean: Tensor, visits: Visits, chain: int) -> Tensor:
+def side_by_side(visits: Visits, chains: int) -> Visits:
+    """
+    :param visits: What a :class:`Simulate` kept.
+    :param chains: Number n of its chains.
+    :return: The gains alone, `(n*B, ...)`, as if each chain had a batch of its own.
+    """
+    return [(layer, [torch.cat(kept[:chains]) if chains > 1 else kept[0]]) for layer, kept in visits]
+
+
+def replay(problem: Problem, mean: Tensor, visits: Visits) -> Tensor:
     """One pass of the body at batch B with the gains in place of the neurons, watched by an affine check.
 
     :param problem: The network, as the engine sees it.
     :param mean: Mean over time of the encoded frames `(B, ...)`, the only leaf that requires a gradient.
-    :param visits: What a :class:`Simulate` kept.
-    :param chain: Index of the chain among its chains.
+    :param visits: What a :class:`Simulate` kept, a chain's gains first.
     :return: Logits `(B, K)`.
     :raises NotAffine: If the body cannot be replayed in one step.
     """
     check = AffineCheck(len(mean))
-    visitor = Replay(visits, chain, check.gains)
+    visitor = Replay(visits, check.gains)
     with torch.enable_grad(), _no_checkpoints():
         out = at_batch_size(problem, mean, visitor, check, ReadCheck())
     visitor.finish()
@@ -78,24 +86,6 @@ def at_batch_size(problem: Problem, mean: Tensor, visitor: Visitor, *watching: A
         raise CannotRun(f"the body does not run at batch size B ({type(error).__name__}: {error})") from error
 
 
-def compare_numbers(
-    problem: Problem, mean: Tensor, visits: Visits, logits: Tensor, replayed: Tensor, time_steps: int
-) -> None:
-    """Compare numbers, whatever is known of the operations.
-
-    :param problem: The network, as the engine sees it.
-    :param mean: Mean over time of the encoded frames `(B, ...)`, a leaf.
-    :param visits: What a :class:`Simulate` kept of them, averages included.
-    :param logits: Their logits `(B, K)`.
-    :param replayed: What :func:`replay` made of them with the first chain's gains, `(B, K)`.
-    :param time_steps: T.
-    :raises NotAffine: If something is not as it should be.
-    """
-    spread_check(problem, mean, visits, time_steps)
-    average_check(problem, mean.detach(), visits, logits)
-    adjoint_check(problem, mean, visits, replayed)
-
-
 def spread_check(problem: Problem, mean: Tensor, visits: Visits, time_steps: int) -> None:
     """Replay the first samples at a batch size of at least 2 that shares no divisor with T.
 
@@ -110,7 +100,7 @@ def spread_check(problem: Problem, mean: Tensor, visits: Visits, time_steps: int
     size = next(n for n in range(2, time_steps + 2) if math.gcd(n, time_steps) == 1)
     rows = torch.arange(size, device=mean.device) % len(mean)
     some = [(layer, [gain[rows] for gain in gains]) for layer, gains in visits]
-    replay(problem, mean.detach()[rows].requires_grad_(), some, 0)
+    replay(problem, mean.detach()[rows].requires_grad_(), some)
 
 
 def average_check(problem: Problem, mean: Tensor, visits: Visits, logits: Tensor) -> None:
@@ -128,27 +118,29 @@ def average_check(problem: Problem, mean: Tensor, visits: Visits, logits: Tensor
     compare.agree(out, logits)
 
 
-def adjoint_check(problem: Problem, mean: Tensor, visits: Visits, replayed: Tensor) -> None:
+def adjoint_check(problem: Problem, mean: Tensor, visits: Visits) -> None:
     """The backward pass of a replay is that of its forward pass: no hook, and no reading in between, changes it.
 
     A replay is affine, so that a step of any length in its input changes its output by the derivative: for random g and
     δ, g · (f(x + δ) - f(x)) must be (g J) · δ, sample by sample.
 
     :param problem: The network, as the engine sees it.
-    :param mean: Mean over time of the frames `(B, ...)`, a leaf.
-    :param visits: What a :class:`Simulate` kept.
-    :param replayed: What :func:`replay` made of them with the first chain's gains, `(B, K)`.
+    :param mean: Mean over time of the frames `(B, ...)`.
+    :param visits: What a :class:`Simulate` kept, a chain's gains first.
     :raises NotAffine: If they differ.
     """
+    mean = mean.detach()
+    leaf = mean.clone().requires_grad_()
+    replayed = replay(problem, leaf, visits)
     generator = torch.Generator().manual_seed(0)
     (at_logits, step) = (torch.randn(value.shape, generator=generator).to(value) for value in (replayed, mean))
-    step = step * mean.detach().abs().mean().clamp(min=1e-3)
-    pulled = vjp(replayed, mean, at_logits)
+    step = step * mean.abs().mean().clamp(min=1e-3)
+    pulled = vjp(replayed, leaf, at_logits)
     with torch.no_grad():
         value = replayed.detach()
 
         def change() -> Tensor:
-            return at_batch_size(problem, mean.detach() + step, Replay(visits, 0, set())) - value
+            return at_batch_size(problem, mean + step, Replay(visits, set())) - value
 
         changed = change()
         longer = value.norm() / changed.norm()

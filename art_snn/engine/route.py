@@ -19,7 +19,7 @@ from art_snn.engine.activation import activation
 from art_snn.engine.affine import NotAffine
 from art_snn.engine.chunk import Simulated, batch_chunks, simulate_in_chunks
 from art_snn.engine.claims import NotItsGain
-from art_snn.engine.collapse import compare_numbers, replay, vjp
+from art_snn.engine.collapse import adjoint_check, average_check, replay, side_by_side, spread_check, vjp
 from art_snn.engine.compare import Due, due, note, refusal, remember
 from art_snn.engine.isolate import autocast, check_weights, left_alone, state
 from art_snn.engine.layout import over_time
@@ -209,18 +209,17 @@ class _Piece:
         self, problem: Problem, frames: Tensor, rules: Sequence[Rule], lazy: bool, due: Due, first: int
     ) -> None:
         self.problem, self.frames, self.lazy, self.due, self.first = problem, frames, lazy, due, first
-        self.mean = over_time(frames).clone().requires_grad_()
         self.state, self.precision = state(problem) if lazy else None, autocast(frames.device.type)
         self.random = problem.randomness.now()
         self.unrolled: Unrolled | None = None
-        self.replays: list[tuple[Rule, Tensor]] = []
+        self.collapsed: Collapsed | None = None
         gained = [rule for rule in rules if rule.chain.has_gain]
         self.stepwise = [rule for rule in rules if rule not in gained]
         self.reason = "it was asked for" if problem.gradient_route == "step-by-step" else ""
         self.reason = self.reason or refusal(problem, [rule.chain for rule in gained], due)
         if gained and not self.reason:
             self.reason = self._collapse(gained)
-        if not self.replays:
+        if self.collapsed is None:
             self.stepwise = list(rules)
             if self.unrolled is None:
                 self._simulate([], 0)
@@ -246,8 +245,8 @@ class _Piece:
         """
         at_mean: Tensor | None = None
         for weight, rule in wanted:
-            for replayed in (replayed for found, replayed in self.replays if found is rule):
-                at_mean = accumulate(at_mean, vjp(replayed, self.mean, grad), weight)
+            if self.collapsed is not None and rule in self.collapsed.rules:
+                at_mean = accumulate(at_mean, self.collapsed.pull(rule, grad), weight)
         at_frames = None if at_mean is None else (at_mean / len(self.frames)).expand_as(self.frames)
         stepwise = [(weight, rule) for weight, rule in wanted if rule in self.stepwise]
         if stepwise:
@@ -290,13 +289,9 @@ class _Piece:
         """Simulate, and replay for each chain; the reason if body or chains refuse."""
         problem, due = self.problem, self.due
         try:
-            logits, visits, showed = self._simulate(gained, len(AVERAGES) if due.numbers else 0)
-            for index, rule in enumerate(gained):
-                self.replays.append((rule, replay(problem, self.mean, visits, index)))
-            if due.numbers:
-                compare_numbers(problem, self.mean, visits, logits, self.replays[0][1], len(self.frames))
+            simulated = self._simulate(gained, len(AVERAGES) if due.numbers else 0)
+            self.collapsed = Collapsed(problem, self.frames, gained, simulated, due.numbers)
         except (NotAffine, NotItsGain, NoGain) as reason:
-            self.replays.clear()
             self.unrolled = None
             problem.randomness.go_back(self.random)
             remember(problem, reason, due)
@@ -304,8 +299,48 @@ class _Piece:
         if due.numbers:
             problem.seen.refusals.pop(due.modes, None)
         if due.layers:
-            note(problem, due, showed)
+            note(problem, due, simulated.showed)
         return ""
+
+
+class Collapsed:
+    """The replays of some chains, side by side in one batch: weights are read once, and layers run as large batches do.
+
+    :param problem: The network, as the engine sees it.
+    :param frames: Encoded frames `(T, b, ...)`, without a graph.
+    :param rules: The chains, n of them.
+    :param simulated: What a simulation of them left, the gains of the chains among it.
+    :param numbers: Whether to compare numbers, whatever is known of the operations.
+    :raises NotAffine: If the body cannot be replayed, or something is not as it should be.
+    """
+
+    def __init__(
+        self, problem: Problem, frames: Tensor, rules: Sequence[Rule], simulated: Simulated, numbers: bool
+    ) -> None:
+        self.rules = list(rules)
+        mean, visits = over_time(frames), side_by_side(simulated.visits, len(rules))
+        self.leaf = mean.repeat(len(rules), *[1] * (mean.dim() - 1)).requires_grad_()
+        self.out = replay(problem, self.leaf, visits)
+        #: Gradients at the logits, and what they came to for each chain.
+        self.pulled: list[tuple[Tensor, Sequence[Tensor]]] = []
+        if numbers:
+            spread_check(problem, mean, simulated.visits, len(frames))
+            average_check(problem, mean, simulated.visits, simulated.logits)
+            adjoint_check(problem, mean, simulated.visits)
+
+    def pull(self, rule: Rule, grad: Tensor) -> Tensor:
+        """
+        :param rule: One of the chains.
+        :param grad: Gradient at the logits `(b, K)`. They are the same for all chains, so that a loss is likely to be
+            asked for along each: all are pulled at once, and kept.
+        :return: Gradient at the mean over time of the frames `(b, ...)`.
+        """
+        found = next((found for known, found in self.pulled if torch.equal(known, grad)), None)
+        if found is None:
+            found = vjp(self.out, self.leaf, grad.repeat(len(self.rules), 1)).chunk(len(self.rules))
+            if len(self.rules) > 1:
+                self.pulled.append((grad.clone(), found))
+        return found[self.rules.index(rule)].clone()
 
 
 def accumulate(total: Tensor | None, grad: Tensor, weight: float) -> Tensor:

@@ -244,14 +244,14 @@ class Revisit:
 
 
 class Replay(Revisit):
-    """Visitor: multiply by the gains of one chain, in the order in which the layers were met."""
+    """Visitor: multiply by a chain's gains, which are kept first, in the order in which the layers were met."""
 
-    def __init__(self, visits: Visits, chain: int, gains: set[int]) -> None:
+    def __init__(self, visits: Visits, gains: set[int]) -> None:
         super().__init__(visits)
-        self.chain, self.gains = chain, gains
+        self.gains = gains
 
     def __call__(self, layer: SpikingLayer, x: Tensor) -> Tensor:
-        gain = self.kept(layer, x)[self.chain]
+        gain = self.kept(layer, x)[0]
         self.gains.add(id(gain))
         return x * gain
 

@@ -107,12 +107,12 @@ def _check(problem: Problem, mean: Tensor, simulate: Simulate, recorder: _Record
     visits, leaf = simulate.visits, mean.detach().clone().requires_grad_()
     with left_alone(problem):
         with _ReplayBatchNorm(recorder.statistics, constant=True):
-            replayed = replay(problem, leaf, visits, 0)
+            replay(problem, leaf, visits)
         with _ReplayBatchNorm(recorder.statistics, constant=True):
             spread_check(problem, mean, visits, simulate.time_steps)
         if numbers:
-            with _ReplayBatchNorm(recorder.statistics * 2, constant=True):  # it may run the body twice
-                adjoint_check(problem, leaf, visits, replayed)
+            with _ReplayBatchNorm(recorder.statistics * 3, constant=True):  # it may run the body three times
+                adjoint_check(problem, mean, visits)
 
 
 class _BatchNorm(TorchFunctionMode):
