@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from art_snn._version import __version__
 
 if TYPE_CHECKING:
-    from art_snn import audit, chains, classifier, datasets, encoders, models, network, neurons, training  # noqa: F401
+    from art_snn import adapters, audit, chains, classifier, datasets, encoders, models, network, neurons, training  # noqa: F401
+    from art_snn.adapters import adapt
     from art_snn.chains import get_chain
     from art_snn.classifier import PyTorchSNNClassifier
     from art_snn.encoders import DirectEncoder, EventFrames, PoissonEncoder
@@ -27,6 +28,7 @@ __all__ = [
     "PyTorchSNNClassifier",
     "SpikingNetwork",
     "__version__",
+    "adapt",
     "get_chain",
 ]
 
@@ -38,6 +40,7 @@ _MODULES = {
     "PoissonEncoder": "encoders",
     "PyTorchSNNClassifier": "classifier",
     "SpikingNetwork": "network",
+    "adapt": "adapters",
     "get_chain": "chains",
 }
 

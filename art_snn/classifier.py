@@ -430,7 +430,7 @@ class PyTorchSNNClassifier(PyTorchClassifier):
     def _summands(chain: BackwardChain) -> list[tuple[float, BackwardChain]]:
         """A chain, or the weighted parts of a mixture whose gradients have forward passes of their own."""
         parts = list(chain.parts())
-        apart = len(parts) > 1 and any(part.has_activation for _, part in parts)
+        apart = len(parts) > 1 and any(part.stands_apart for _, part in parts)
         return parts if apart else [(1.0, chain)]
 
     def fit(self, x: np.ndarray, y: np.ndarray, *args: Any, training_chain: Any = None, **kwargs: Any) -> None:

@@ -57,6 +57,8 @@ class SpikingNetwork(nn.Module):
     memory_bound = 2 << 30
     #: Time is merged into the batch, all the way through the body.
     layout = Layout.MERGED
+    #: Whether it has a gradient of another library's.
+    has_native = False
 
     def __init__(
         self,
@@ -68,8 +70,7 @@ class SpikingNetwork(nn.Module):
         super().__init__()
         if not isinstance(body, nn.Module):
             raise TypeError(f"body must be a torch.nn.Module, got {type(body).__name__}.")
-        if not any(isinstance(module, SpikingLayer) for module in body.modules()):
-            raise ValueError("body has no spiking layer (art_snn.LIF, art_snn.IF): it is not a spiking network.")
+        self._check_body(body)
         check_time_steps(time_steps)
         encoder = DirectEncoder() if encoder is None else encoder
         if not isinstance(encoder, Encoder):
@@ -84,6 +85,13 @@ class SpikingNetwork(nn.Module):
         #: What the engine saw of it: how the last gradient was taken, what was refused before.
         self.seen = Seen()
         self._attacked = False
+
+    def _check_body(self, body: nn.Module) -> None:
+        if not any(isinstance(module, SpikingLayer) for module in body.modules()):
+            raise ValueError(
+                "body has no spiking layer (art_snn.LIF, art_snn.IF): it is not a spiking network. A network of "
+                "another library, or with a neuron class of its own, comes in by art_snn.adapt."
+            )
 
     @property
     def route(self) -> Route | None:
@@ -112,11 +120,9 @@ class SpikingNetwork(nn.Module):
     @training_chain.setter
     def training_chain(self, chain: str | BackwardChain) -> None:
         chain = get_chain(chain)
-        without = [type(part).__name__ for _, part in chain.parts() if part.has_activation]
-        if without:
-            raise ValueError(
-                f"training_chain must follow the simulation, which {without[0]} does not: it has another network's."
-            )
+        without = [type(part).__name__ for _, part in chain.parts() if part.stands_apart]
+        if without and not (chain.is_native and self.has_native):
+            raise ValueError(f"training_chain must follow the simulation, which {without[0]} does not.")
         state = [type(part).__name__ for _, part in chain.parts() if part.has_state]
         if state:
             raise ValueError(f"training_chain must have no state, which {state[0]} keeps over one attack's gradients.")
@@ -165,8 +171,22 @@ class SpikingNetwork(nn.Module):
                 return AttackGradient.apply(x, self, self.chain)
         with nullcontext() if trains else own_randomness(self):
             if graph and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
-                return logits_for_training(self, self.frames(x), self.training_chain)
-            return simulate_in_chunks(self, self.frames(x)).logits
+                frames, chain = self.frames(x), self.training_chain
+                return self.native(frames) if chain.is_native else logits_for_training(self, frames, chain)
+            return self._predicted(self.frames(x))
+
+    def _predicted(self, frames: Tensor) -> Tensor:
+        return simulate_in_chunks(self, frames).logits
+
+    def native(self, frames: Tensor) -> Tensor:
+        """
+        :param frames: Frames `(T, B, ...)`.
+        :return: Logits `(B, K)`, differentiable by the network's own autograd.
+        :raises ValueError: This network has none; :func:`art_snn.adapt` gives one that has.
+        """
+        raise ValueError(
+            "chain 'native' is the gradient of another library's autograd, which only a network of art_snn.adapt has."
+        )
 
     @contextmanager
     def attacked(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from art_snn.chains import BackwardChain
+from art_snn.chains.names import everywhere
 from art_snn.chains.table import TABLE, ChainEntry
 
 
@@ -54,7 +55,8 @@ class _Columns(Mapping[str, Column]):
         return len(list(self._all()))
 
     def _all(self) -> Iterator[Column]:
-        for name, entry in TABLE.items():
+        for name in everywhere():
+            entry = TABLE[name]
             tuned = entry.at_gamma is not None
             yield Column(name, entry.title, entry, tuned and not entry.default_too)
             if tuned and entry.default_too:

@@ -7,6 +7,7 @@
 `rga`     rate gradient approximation
 `bptr`    back-propagation through rate
 `cba`     conversion-based approximation
+`native`  an adapted network's own autograd
 `mixed`   a weighted sum of the above, Eq. A6; HART and STBP in equal parts
 ========  =======================================================================
 """
@@ -18,9 +19,10 @@ from art_snn.chains.bptr import BPTR
 from art_snn.chains.cba import CBA
 from art_snn.chains.hart import HART
 from art_snn.chains.mixed import Mixed
+from art_snn.chains.native import Native
 from art_snn.chains.rate import Rate
 from art_snn.chains.rga import RGA
 from art_snn.chains.stbp import STBP
 from art_snn.chains.table import CHAINS, get_chain
 
-__all__ = ["BPTR", "CBA", "CHAINS", "HART", "RGA", "STBP", "BackwardChain", "Mixed", "Rate", "get_chain"]
+__all__ = ["BPTR", "CBA", "CHAINS", "HART", "RGA", "STBP", "BackwardChain", "Mixed", "Native", "Rate", "get_chain"]

@@ -22,6 +22,9 @@ class BackwardChain:
     in `trace.state`. That state belongs to one attack on fixed samples, see :meth:`run`.
     """
 
+    #: Whether it is the gradient of the network's own autograd, which crosses no spiking layer by a rule.
+    is_native = False
+
     def backward(self, grad_spikes: Tensor, trace: Trace) -> Tensor:
         """
         :param grad_spikes: Gradient at the spikes, g(t), shape `(T, B, ...)`. Only read.
@@ -79,6 +82,11 @@ class BackwardChain:
     def has_activation(self) -> bool:
         """Whether it follows no simulation, but differentiates an activation network."""
         return type(self).activation is not BackwardChain.activation
+
+    @property
+    def stands_apart(self) -> bool:
+        """Whether it follows no simulation, but has a forward pass of its own, so that no other can share it."""
+        return self.has_activation or self.is_native
 
     def activation(self, currents: Tensor, threshold: Value) -> Tensor:
         """

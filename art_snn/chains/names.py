@@ -20,6 +20,7 @@ class ChainEntry:
         best.
     :param default_too: Whether an audit shows it with its default γ too, beside the γ that it looked for.
     :param learns: Whether weights can be trained along it from the command.
+    :param adapted_only: Whether only networks of other libraries have it, which audits and commands do not train.
     :param featured: Whether reports draw it bold and say its rate in any case.
     """
 
@@ -29,6 +30,7 @@ class ChainEntry:
     at_gamma: Callable[[float], BackwardChain] | None = None
     default_too: bool = False
     learns: bool = False
+    adapted_only: bool = False
     featured: bool = False
 
     def chain(self, gamma: float | None = None) -> BackwardChain:
@@ -70,6 +72,13 @@ def with_gamma() -> tuple[str, ...]:
     :return: Names of the chains that have a γ.
     """
     return tuple(name for name, entry in TABLE.items() if entry.at_gamma is not None)
+
+
+def everywhere() -> tuple[str, ...]:
+    """
+    :return: Names of the chains that every spiking network has.
+    """
+    return tuple(name for name, entry in TABLE.items() if not entry.adapted_only)
 
 
 def that_learn() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The activation route, for chains that follow no simulation: the body runs once as an activation network."""
+"""The routes of chains that follow no simulation: an activation network, or the network's own autograd."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def activation(problem: Problem, frames: Tensor, chain: BackwardChain) -> tuple[
     def visitor(layer: SpikingLayer, currents: Tensor) -> Tensor:
         if compare:
             whole = currents.detach() if problem.layout is Layout.TIME_FIRST else currents.detach().unsqueeze(0)
-            given(chain, check_factor, layer, full(loudest(whole)).expand(len(frames), -1, *whole.shape[2:]))
+            loud = full(loudest(whole)).expand(len(frames), -1, *whole.shape[2:])
+            layer.compare(loud)
+            given(chain, check_factor, layer.described, layer.weighted(loud))
         return given(chain, _activated, chain, layer, currents, problem.layout is Layout.TIME_FIRST)
 
     with torch.enable_grad():
@@ -42,10 +44,27 @@ def activation(problem: Problem, frames: Tensor, chain: BackwardChain) -> tuple[
     return logits.detach(), pullback
 
 
+def native(problem: Problem, frames: Tensor) -> tuple[Tensor, Pullback]:
+    """
+    :param problem: The network, as the engine sees it.
+    :param frames: Encoded frames `(T, B, ...)`.
+    :return: The network's logits `(B, K)`, and the map from a gradient there to one at the frames, by its own autograd.
+    :raises ValueError: If it has none.
+    """
+    problem.seen.route = Route("native", "the network's own autograd")
+    leaf = frames.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = problem.native(leaf)
+    if not logits.requires_grad:
+        raise ValueError("chain 'native' finds no gradient: the network's own autograd does not reach its input.")
+    return logits.detach(), lambda grad: vjp(logits, leaf, grad)
+
+
 def _activated(chain: BackwardChain, layer: SpikingLayer, currents: Tensor, time_first: bool) -> Tensor:
     whole = currents if time_first else currents.unsqueeze(0)
-    threshold, scale = _constant(layer, "threshold", whole), _constant(layer, "scale", whole)
-    return chain.activation(currents, threshold) * scale
+    neuron, weighted = layer.described, layer.weighted(whole)
+    threshold, scale = _constant(neuron, "threshold", weighted), _constant(neuron, "scale", weighted)
+    return chain.activation(weighted if time_first else weighted.squeeze(0), threshold) * scale
 
 
 def _constant(layer: SpikingLayer, name: str, currents: Tensor) -> Value:

@@ -14,15 +14,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-#: Whether a call is affine in what depends on the input: the operation, its arguments, its keyword arguments.
-Rule = Callable[[Any, Sequence[Any], dict[str, Any]], bool]
+
+class Call(NamedTuple):
+    """A call of an operation.
+
+    :param func: The operation.
+    :param args: Its arguments.
+    :param kwargs: Its keyword arguments.
+    :param batch: The batch size B.
+    """
+
+    func: Any
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+    batch: int
+
+    def argument(self, name: str) -> Any:
+        """An argument by its name; None if there is none of that name."""
+        for position, argument in enumerate(self.func._schema.arguments):
+            if argument.name == name:
+                return (
+                    self.args[position] if position < len(self.args) else self.kwargs.get(name, argument.default_value)
+                )
+        return None
+
+    @property
+    def time(self) -> int:
+        """Number of dimensions of the first argument that stand before its samples, see :func:`_time`."""
+        return _time(self.args[0], self.batch)
+
+
+#: Whether a call is affine in what depends on the input, and mixes neither samples nor time steps.
+Rule = Callable[[Call], bool]
 
 #: These also return statistics, which do not depend on the input in evaluation mode.
 BATCH_NORMS = ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm")
@@ -49,132 +79,183 @@ def _depends(value: Any) -> bool:
     return isinstance(value, Tensor) and value.requires_grad
 
 
-def _first_only(args: Sequence[Any]) -> bool:
+def _time(value: Tensor, batch: int) -> int:
+    """1 for a single time step of a network that keeps time first, `(1, B, ...)`; 0 where samples come first.
+
+    Of a single sample nobody can tell, so that such a replay has two.
+    """
+    return int(value.dim() > 1 and batch > 1 and len(value) == 1 and value.shape[1] == batch)
+
+
+def _has_samples(value: Tensor, batch: int) -> bool:
+    return value.dim() > 0 and (len(value) == batch or _time(value, batch) == 1)
+
+
+def _first_depends(call: Call) -> bool:
     """Only the first argument depends on the input (the rest are weights and constants)."""
-    return not any(map(_depends, _leaves(args[1:])))
+    return not any(map(_depends, _leaves(call.args[1:])))
 
 
-def _argument(func: Any, args: Sequence[Any], kwargs: dict[str, Any], name: str) -> Any:
-    for position, argument in enumerate(func._schema.arguments):
-        if argument.name == name:
-            return args[position] if position < len(args) else kwargs.get(name, argument.default_value)
-    return None
+def _samples_first(call: Call) -> bool:
+    """A layer of images: what it takes for samples are samples."""
+    return _first_depends(call) and call.time == 0
 
 
-def _keeps_first_dim(*names: str) -> Rule:
-    """The named dimension arguments do not include the first dimension, and nothing else depends on the input."""
+def _keeps_first_dims(*names: str) -> Rule:
+    """The named dimension arguments include neither samples nor time, and nothing else depends on the input."""
 
-    def rule(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-        ndim = args[0].dim()
+    def rule(call: Call) -> bool:
+        ndim = call.args[0].dim()
         for name in names:
-            dims = _argument(func, args, kwargs, name)
+            dims = call.argument(name)
             if dims is None or dims == []:  # all dimensions
                 return False
             dims = dims if isinstance(dims, (list, tuple)) else [dims]
-            if any(dim % ndim == 0 for dim in dims):
+            if any(dim % ndim <= call.time for dim in dims):
                 return False
-        return _first_only(args)
+        return _first_depends(call)
 
     return rule
 
 
-def _keeps_order_of_first(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-    dims = _argument(func, args, kwargs, "dims")
-    return dims[0] % args[0].dim() == 0
+def _averages(call: Call) -> bool:
+    """Over time, too: numbers tell whether what comes of it is the mean over time of what comes over all steps."""
+    ndim, dims = call.args[0].dim(), call.argument("dim")
+    if dims is None or dims == []:
+        return False
+    dims = dims if isinstance(dims, (list, tuple)) else [dims]
+    return all(dim % ndim != call.time for dim in dims) and _first_depends(call)
 
 
-def _concatenates(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-    dim = _argument(func, args, kwargs, "dim")
-    ndim = args[0][0].dim() + (_name(func) == "stack")
-    return dim % ndim != 0
+def _moves(call: Call, order: Sequence[int]) -> bool:
+    """Dimensions change places, and the samples stay, or come before or behind a single time step."""
+    shape, place = [call.args[0].shape[dim] for dim in order], list(order).index(call.time)
+    behind = place == 1 and shape[0] == 1 and call.batch > 1
+    return place == 0 or behind
 
 
-def _pads(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-    """Not along the first dimension, whose padding comes last: one step more before and one less after is a shift."""
-    first = _argument(func, args, kwargs, "pad")[2 * (args[0].dim() - 1) :]
-    return not any(first) and _first_only(args)
+def _permutes(call: Call) -> bool:
+    ndim = call.args[0].dim()
+    return _moves(call, [dim % ndim for dim in call.argument("dims")])
+
+
+def _transposes(call: Call) -> bool:
+    ndim = call.args[0].dim()
+    one, other = (call.argument(name) % ndim for name in ("dim0", "dim1"))
+    order = list(range(ndim))
+    order[one], order[other] = other, one
+    return _moves(call, order)
+
+
+def _concatenates(call: Call) -> bool:
+    parts, dim = call.args[0], call.argument("dim")
+    stacked = _name(call.func) == "stack"
+    dim %= parts[0].dim() + stacked
+    time = max(_time(part, call.batch) for part in parts)
+    alone = stacked and dim == 0 and len(parts) == 1 and time == 0 and call.batch > 1  # becomes a single time step
+    return dim > time or alone
+
+
+def _pads(call: Call) -> bool:
+    """Not along samples and time, whose padding comes last: one step more before and one less after is a shift."""
+    first = call.argument("pad")[2 * (call.args[0].dim() - 1 - call.time) :]
+    return not any(first) and _first_depends(call)
 
 
 def _keeps_rank(name: str) -> Rule:
     """The named argument has an entry for each dimension of the input, so that no other comes first."""
-    return lambda func, args, kwargs: len(_argument(func, args, kwargs, name)) == args[0].dim()
+    return lambda call: len(call.argument(name)) == call.args[0].dim()
 
 
-def _unsqueezes(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-    return _argument(func, args, kwargs, "dim") % (args[0].dim() + 1) != 0
+def _unsqueezes(call: Call) -> bool:
+    dim = call.argument("dim") % (call.args[0].dim() + 1)
+    return dim > call.time or (dim == 0 and call.time == 0 and call.batch > 1)  # a single time step
 
 
-def _slices(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-    """Along the first dimension only what takes all of it, which older torch calls for `x[:, 1:]`."""
-    if _argument(func, args, kwargs, "dim") % args[0].dim():
-        return _first_only(args)
-    end = _argument(func, args, kwargs, "end")
-    whole = _argument(func, args, kwargs, "start") in (None, 0) and (end is None or end >= len(args[0]))
-    return whole and _argument(func, args, kwargs, "step") == 1 and _first_only(args)
+def _slices(call: Call) -> bool:
+    """Along samples and time only what takes all of it, which older torch calls for `x[:, 1:]`."""
+    dim = call.argument("dim") % call.args[0].dim()
+    if dim > call.time:
+        return _first_depends(call)
+    end, size = call.argument("end"), call.args[0].shape[dim]
+    whole = call.argument("start") in (None, 0) and (end is None or end >= size)
+    return whole and call.argument("step") == 1 and _first_depends(call)
 
 
-def _evaluates(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-    return _argument(func, args, kwargs, "training") is False and _first_only(args)
+def _squeezes(call: Call) -> bool:
+    dims = call.argument("dim")
+    if dims is None:  # all of size 1
+        return False
+    dims = dims if isinstance(dims, (list, tuple)) else [dims]
+    return all(dim % call.args[0].dim() != call.time for dim in dims)
 
 
-def _first_depends(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-    return _first_only(args)
+def _evaluates(call: Call) -> bool:
+    return call.argument("training") is False and _samples_first(call)
 
 
-def _copies(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+def _copies(call: Call) -> bool:
     """What depends on the input is written into a buffer, which autograd marks from then on."""
     return True
 
 
-def _sums(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+def _sums(call: Call) -> bool:
     """x + y and x - y are affine in both, whichever depends on the input; a scalar factor never does."""
-    return not _depends(_argument(func, args, kwargs, "alpha"))
+    return not _depends(call.argument("alpha"))
 
 
-def _divides(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-    return _argument(func, args, kwargs, "rounding_mode") is None and _first_only(args)
+def _divides(call: Call) -> bool:
+    return call.argument("rounding_mode") is None and _first_depends(call)
 
 
-def _scales(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-    return _depends(args[0]) != _depends(args[1])
+def _scales(call: Call) -> bool:
+    return _depends(call.args[0]) != _depends(call.args[1])
 
 
-def _affine_layer(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+def _multiplies(call: Call) -> bool:
+    """x A, with x alone depending on the input, over its last dimension, which is not its samples."""
+    return _first_depends(call) and call.args[0].dim() > call.time + 1
+
+
+def _affine_layer(call: Call) -> bool:
     """b + x A, with x, and only x, depending on the input."""
-    return not _depends(args[0]) and not any(map(_depends, _leaves(args[2:])))
+    x = call.args[1]
+    return not _depends(call.args[0]) and not any(map(_depends, _leaves(call.args[2:]))) and not _time(x, call.batch)
 
 
 # fmt: off
 RULES: dict[str, Rule] = {
     **dict.fromkeys(
-        ["convolution", "linear", "mm", "bmm", "neg", "neg_",
-         "_native_batch_norm_legit_no_training",
+        ["convolution", "_native_batch_norm_legit_no_training",
          "avg_pool1d", "avg_pool2d", "avg_pool3d",
          "adaptive_avg_pool1d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d",
          "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
          "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d",
          "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d",
-         "pixel_shuffle", "pixel_unshuffle",
-         "clone", "alias", "contiguous", "view", "_unsafe_view", "_reshape_alias", "reshape", "_to_copy"],
+         "pixel_shuffle", "pixel_unshuffle"],
+        _samples_first,
+    ),
+    **dict.fromkeys(["linear", "mm", "bmm"], _multiplies),
+    **dict.fromkeys(
+        ["neg", "neg_", "clone", "alias", "contiguous", "view", "_unsafe_view", "_reshape_alias", "reshape", "_to_copy"],
         _first_depends,
     ),
     **dict.fromkeys(BATCH_NORMS, _evaluates),
     **dict.fromkeys(["add", "add_", "sub", "sub_", "rsub"], _sums),
     **dict.fromkeys(["mul", "mul_"], _scales),
     **dict.fromkeys(["div", "div_"], _divides),
-    **dict.fromkeys(
-        ["mean", "sum", "squeeze", "select", "index_select", "split", "split_with_sizes", "unbind"],
-        _keeps_first_dim("dim"),
-    ),
+    **dict.fromkeys(["mean", "sum"], _averages),
+    **dict.fromkeys(["select", "index_select", "split", "split_with_sizes", "unbind"], _keeps_first_dims("dim")),
+    "squeeze": _squeezes,
     "constant_pad_nd": _pads,
     "expand": _keeps_rank("size"),
     "repeat": _keeps_rank("repeats"),
     "slice": _slices,
     "addmm": _affine_layer,
     "copy_": _copies,
-    "flip": _keeps_first_dim("dims"),
-    "transpose": _keeps_first_dim("dim0", "dim1"),
-    "permute": _keeps_order_of_first,
+    "flip": _keeps_first_dims("dims"),
+    "transpose": _transposes,
+    "permute": _permutes,
     "unsqueeze": _unsqueezes,
     "cat": _concatenates,
     "stack": _concatenates,
@@ -187,7 +268,8 @@ BY_SAMPLE = {"add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_",
 class AffineCheck(TorchDispatchMode):
     """Raises :class:`NotAffine` at the first operation on the input that is not known to be affine in it.
 
-    :param batch: The batch size B that every tensor depending on the input must keep as its first dimension.
+    :param batch: The batch size B that every tensor depending on the input must keep as its first dimension, or as its
+        second behind a single time step.
     """
 
     def __init__(self, batch: int) -> None:
@@ -211,13 +293,13 @@ class AffineCheck(TorchDispatchMode):
         rule = RULES.get(name)
         if rule is None:
             raise NotAffine(f"{name} is not known to be affine")
-        if not rule(func, args, kwargs):
+        if not rule(Call(func, args, kwargs, self.batch)):
             raise NotAffine(f"{name} is not affine in the input here, or mixes time steps and samples")
         if name in BY_SAMPLE and any(self._may_vary(leaf, dependent[0]) for leaf in inputs):
             raise NotAffine(f"{name} uses a constant that may differ between time steps")
         result = func(*args, **kwargs)
         outputs = [result[0]] if name in BATCH_NORMS else list(_leaves((result,)))
-        if any(output.dim() == 0 or len(output) != self.batch for output in outputs):
+        if not all(_has_samples(output, self.batch) for output in outputs):
             raise NotAffine(f"{name} changes the batch dimension")
         if not all(output.is_floating_point() for output in outputs):  # these no longer require a gradient
             raise NotAffine(f"{name} makes whole numbers of the input")
@@ -229,7 +311,8 @@ class AffineCheck(TorchDispatchMode):
             return False
         if constant.dim() > dependent.dim():  # its first dimension comes before the samples
             return True
-        return constant.dim() == dependent.dim() > 0 and len(constant) == self.batch > 1 and constant.stride(0) != 0
+        place = _time(dependent, self.batch) - (dependent.dim() - constant.dim())
+        return place >= 0 and constant.shape[place] == self.batch > 1 and constant.stride(place) != 0
 
 
 class ReadCheck(TorchFunctionMode):

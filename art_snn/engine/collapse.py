@@ -17,6 +17,7 @@ from torch import Tensor
 
 from art_snn.engine.affine import AffineCheck, CannotRun, NotAffine, ReadCheck
 from art_snn.engine.compare import ROUNDING, Compare, differ
+from art_snn.engine.layout import Layout
 from art_snn.engine.problem import Problem
 from art_snn.engine.visit import Replay, Visits
 from art_snn.neurons import Visitor
@@ -29,13 +30,33 @@ def vjp(output: Tensor, leaf: Tensor, grad: Tensor) -> Tensor:
     return torch.autograd.grad(output, leaf, grad, retain_graph=True)[0]
 
 
-def side_by_side(visits: Visits, chains: int) -> Visits:
+def side_by_side(visits: Visits, chains: int, copies: int) -> Visits:
     """
     :param visits: What a :class:`Simulate` kept.
     :param chains: Number n of its chains.
-    :return: The gains alone, `(n*B, ...)`, as if each chain had a batch of its own.
+    :param copies: Number c >= n of batches; those that are left have the first chain's again.
+    :return: The gains alone, `(c*B, ...)`, as if each chain had a batch of its own.
     """
-    return [(layer, [torch.cat(kept[:chains]) if chains > 1 else kept[0]]) for layer, kept in visits]
+    which = [*range(chains), *[0] * (copies - chains)]
+    return [(layer, [torch.cat([kept[index] for index in which]) if copies > 1 else kept[0]]) for layer, kept in visits]
+
+
+def tiled(values: Tensor, copies: int) -> Tensor:
+    """
+    :param values: Values `(B, ...)`.
+    :param copies: Number c.
+    :return: They, c times over, `(c*B, ...)`, in memory of their own.
+    """
+    return values.repeat(copies, *[1] * (values.dim() - 1))
+
+
+def alone(problem: Problem, frames: Tensor) -> int:
+    """
+    :param problem: The network, as the engine sees it.
+    :param frames: Encoded frames `(T, B, ...)`.
+    :return: 2, if a batch is a single sample that could be taken for a time step, otherwise 1.
+    """
+    return 2 if problem.layout is not Layout.STEPS and frames.shape[1] == 1 else 1
 
 
 def replay(problem: Problem, mean: Tensor, visits: Visits) -> Tensor:
@@ -129,7 +150,8 @@ def adjoint_check(problem: Problem, mean: Tensor, visits: Visits) -> None:
     :param visits: What a :class:`Simulate` kept, a chain's gains first.
     :raises NotAffine: If they differ.
     """
-    mean = mean.detach()
+    copies = 2 if len(mean) == 1 else 1
+    mean, visits = tiled(mean.detach(), copies), side_by_side(visits, 1, copies)
     leaf = mean.clone().requires_grad_()
     replayed = replay(problem, leaf, visits)
     generator = torch.Generator().manual_seed(0)

@@ -112,6 +112,13 @@ class Problem(Protocol):
         :return: Logits `(B, K)` of all T steps.
         """
 
+    def native(self, frames: Tensor) -> Tensor:
+        """
+        :param frames: Frames `(T, B, ...)`.
+        :return: Logits `(B, K)` of all T steps, differentiable by the network's own autograd.
+        :raises ValueError: If it has none.
+        """
+
     def once(self, frame: Tensor, visitor: Visitor) -> Tensor:
         """
         :param frame: One frame `(B, ...)`.

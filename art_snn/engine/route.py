@@ -15,11 +15,20 @@ import torch
 from torch import Tensor
 
 from art_snn.chains import BackwardChain
-from art_snn.engine.activation import activation
+from art_snn.engine.activation import activation, native
 from art_snn.engine.affine import NotAffine
 from art_snn.engine.chunk import Simulated, batch_chunks, simulate_in_chunks
 from art_snn.engine.claims import NotItsGain
-from art_snn.engine.collapse import adjoint_check, average_check, replay, side_by_side, spread_check, vjp
+from art_snn.engine.collapse import (
+    adjoint_check,
+    alone,
+    average_check,
+    replay,
+    side_by_side,
+    spread_check,
+    tiled,
+    vjp,
+)
 from art_snn.engine.compare import Due, due, note, refusal, remember
 from art_snn.engine.isolate import autocast, check_weights, left_alone, state
 from art_snn.engine.layout import over_time
@@ -94,10 +103,10 @@ def linearise(problem: Problem, x: Tensor, chain: BackwardChain) -> Linear:
     :raises ValueError: If the chain mixes CBA with others, or a forced route cannot be taken.
     """
     parts = list(chain.parts())
-    alone = [type(part).__name__ for _, part in parts if part.has_activation]
+    alone = [type(part).__name__ for _, part in parts if part.stands_apart]
     if alone and len(parts) > 1:
         raise ValueError(
-            f"chain mixes {alone[0]} with other chains: {alone[0]} takes the loss at its activation network's logits, "
+            f"chain mixes {alone[0]} with other chains: {alone[0]} takes the loss at the logits of a pass of its own, "
             "so no single forward pass serves both. PyTorchSNNClassifier.loss_gradient and class_gradient add their "
             "gradients; attacks that differentiate the model itself need a mixture without it."
         )
@@ -106,7 +115,7 @@ def linearise(problem: Problem, x: Tensor, chain: BackwardChain) -> Linear:
         return Linear(problem, x, [chain])
     now = state(problem)
     if shared.x is None:
-        follow = [one for one in shared.chains if not any(part.has_activation for _, part in one.parts())]
+        follow = [one for one in shared.chains if not any(part.stands_apart for _, part in one.parts())]
         shared.x, shared.state, shared.made = x.clone(), now, Linear(problem, x, follow)
     elif shared.state != now or not torch.equal(shared.x, x):  # the next step of an attack, each chain at its own
         return Linear(problem, x, [chain])
@@ -128,7 +137,7 @@ class Linear:
         self.leaf = x.clone().requires_grad_()
         self.rules: list[Rule] = []
         self.pieces: list[_Piece] = []
-        self.pull_activation: Pullback | None = None
+        self.pull_apart: Pullback | None = None
         with left_alone(problem):
             with torch.enable_grad():
                 self.frames = problem.frames(self.leaf)
@@ -136,10 +145,12 @@ class Linear:
                 raise ValueError("encoder gives frames without a gradient in the input.")
             if parts[0].has_activation:
                 #: Logits `(B, K)`; for CBA, the activation network's.
-                self.logits, self.pull_activation = activation(problem, self.frames, parts[0])
+                self.logits, self.pull_apart = activation(problem, self.frames, parts[0])
+            elif parts[0].is_native:
+                self.logits, self.pull_apart = native(problem, self.frames)
             else:
                 self._simulate(parts)
-        if not self.pull_activation:
+        if not self.pull_apart:
             self.note(chains[0])
 
     def _simulate(self, parts: Sequence[BackwardChain]) -> None:
@@ -172,8 +183,8 @@ class Linear:
         :return: Gradient at the input `(B, ...)`; it may be asked for any number of times.
         """
         wanted = self._wanted(chain)
-        if self.pull_activation is not None:
-            at_frames = self.pull_activation(grad)
+        if self.pull_apart is not None:
+            at_frames = self.pull_apart(grad)
         else:
             pulled = [piece.pull(grad[chunk], wanted) for piece, chunk in zip(self.pieces, self.chunks, strict=True)]
             at_frames = torch.cat(pulled, 1)
@@ -189,7 +200,7 @@ class Linear:
         return [
             (weight, next(rule for rule in self.rules if rule.chain == part))
             for weight, part in chain.parts()
-            if not part.has_activation
+            if not part.stands_apart
         ]
 
 
@@ -318,8 +329,9 @@ class Collapsed:
         self, problem: Problem, frames: Tensor, rules: Sequence[Rule], simulated: Simulated, numbers: bool
     ) -> None:
         self.rules = list(rules)
-        mean, visits = over_time(frames), side_by_side(simulated.visits, len(rules))
-        self.leaf = mean.repeat(len(rules), *[1] * (mean.dim() - 1)).requires_grad_()
+        mean, self.copies = over_time(frames), max(len(rules), alone(problem, frames))
+        visits = side_by_side(simulated.visits, len(rules), self.copies)
+        self.leaf = tiled(mean, self.copies).requires_grad_()
         self.out = replay(problem, self.leaf, visits)
         #: Gradients at the logits, and what they came to for each chain.
         self.pulled: list[tuple[Tensor, Sequence[Tensor]]] = []
@@ -337,7 +349,7 @@ class Collapsed:
         """
         found = next((found for known, found in self.pulled if torch.equal(known, grad)), None)
         if found is None:
-            found = vjp(self.out, self.leaf, grad.repeat(len(self.rules), 1)).chunk(len(self.rules))
+            found = vjp(self.out, self.leaf, tiled(grad, self.copies)).chunk(self.copies)
             if len(self.rules) > 1:
                 self.pulled.append((grad.clone(), found))
         return found[self.rules.index(rule)].clone()
@@ -391,4 +403,4 @@ def _silent(problem: Problem, frames: Tensor) -> tuple[str, ...]:
         return ()
     names = {module: f"body.{name}" for name, module in problem.body.named_modules()}
     found = [layer for layer, (rate,) in simulate.visits if bool((rate.flatten(1).abs().amax(1) == 0).any())]
-    return tuple(dict.fromkeys(names.get(layer, type(layer).__name__) for layer in found))
+    return tuple(dict.fromkeys(names.get(layer.module, type(layer).__name__) for layer in found))

@@ -58,7 +58,8 @@ class Rule:
         :return: The factor of a gradient on its way from the layer's output to its currents, `(b, ...)`.
         :raises NoGain: If it is not the same at every step.
         """
-        return given(self.chain, _gain, self.chain, self._remembering(trace, visit, block))
+        gain = given(self.chain, _gain, self.chain, self._remembering(trace, visit, block))
+        return given(self.chain, visit[0].weighted, gain, True)
 
     def backward(self, grad_spikes: Tensor, trace: Trace, visit: Visit, block: slice) -> Tensor:
         """
@@ -68,7 +69,8 @@ class Rule:
         :param block: As for :meth:`gain`.
         :return: Gradient at the currents `(T, b, ...)`.
         """
-        return given(self.chain, self.chain.backward, grad_spikes, self._remembering(trace, visit, block))
+        crossed = given(self.chain, self.chain.backward, grad_spikes, self._remembering(trace, visit, block))
+        return visit[0].weighted(crossed)
 
     def _remembering(self, trace: Trace, visit: Visit, block: slice) -> Trace:
         if self.moment is None:
@@ -163,9 +165,11 @@ class Simulate(Unfold):
         layer, _ = visit
         if self.compare:
             loud = full(loudest(currents))
-            check_layer(layer, loud, self.layout is Layout.STEPS)
+            layer.compare(loud)
+            neuron, loud = layer.described, layer.weighted(loud)
+            check_layer(neuron, loud, self.layout is Layout.STEPS)
             for rule in self.rules:
-                self.showed &= given(rule.chain, check_gain, layer, loud, rule.chain)
+                self.showed &= given(rule.chain, check_gain, neuron, loud, rule.chain)
         spikes = empty_like(currents)
         kept = [torch.empty_like(currents[0]) for _ in range(len(self.rules) + self.averages)]
         for block, part in blocks(currents):
@@ -295,9 +299,11 @@ class StepByStep(Unfold, Recomputing):
         :param currents: Its input `(T, B, ...)`.
         """
         currents = full(loudest(currents))
-        check_layer(layer, currents, self.layout is Layout.STEPS)
+        layer.compare(currents)
+        neuron, currents = layer.described, layer.weighted(currents)
+        check_layer(neuron, currents, self.layout is Layout.STEPS)
         for rule in self.rules:
-            given(rule.chain, check_needs, layer, currents, rule.chain)
+            given(rule.chain, check_needs, neuron, currents, rule.chain)
 
     def _cut(self, layer: SpikingLayer, x: Tensor) -> Tensor:
         if self.built:

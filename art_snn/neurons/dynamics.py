@@ -106,6 +106,33 @@ def simulate(
 
 
 @torch.no_grad()
+def follow(
+    currents: Tensor,
+    spikes: Tensor,
+    *,
+    decay: Value,
+    threshold: Value,
+    reset: str,
+    v_rest: Value,
+    reset_by: Value | None = None,
+    v_init: Value = 0.0,
+) -> Tensor:
+    """Eqs. 1-3 along spikes that are given, whoever fired them.
+
+    :param currents: Input currents x(t), shape `(T, B, ...)`. Only read.
+    :param spikes: s(t), 0 or 1, shape `(T, B, ...)`. Only read. The others are as for :func:`simulate`.
+    :return: m(t), shape `(T, B, ...)`.
+    """
+    amount = threshold if reset_by is None else reset_by
+    potentials = torch.empty(currents.shape, dtype=currents.dtype, device=currents.device)
+    v = begin(currents[0], v_init)
+    for t, current in enumerate(currents):
+        m = charge(current, v, at(decay, t), potentials[t])
+        settle(m, spikes[t], reset, at(v_rest, t), at(amount, t), v)
+    return potentials
+
+
+@torch.no_grad()
 def derivative(
     grad_spikes: Tensor,
     slopes: Tensor,

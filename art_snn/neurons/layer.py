@@ -257,6 +257,32 @@ class SpikingLayer(nn.Module):
         """
         return spread(type(self).__name__, name, getattr(self, name), currents.shape, currents.dtype, steps)
 
+    @property
+    def module(self) -> nn.Module:
+        """The module of the network that this is, or stands for."""
+        return self
+
+    @property
+    def described(self) -> SpikingLayer:
+        """The neurons that its traces are of: itself, unless it stands for neurons of another library."""
+        return self
+
+    def weighted(self, inputs: Tensor, gain: bool = False) -> Tensor:
+        """
+        :param inputs: Inputs `(T, B, ...)`, or a gradient at the currents.
+        :param gain: Whether it is a gain instead, `(B, ...)`.
+        :return: The currents: what they add to a potential; or the gradient, or gain, at the inputs.
+        :raises NoGain: If that changes with the time step, and a gain is wanted.
+        """
+        return inputs
+
+    def compare(self, inputs: Tensor) -> None:
+        """Compare what stands for neurons of another library with what they do.
+
+        :param inputs: Inputs `(T, B, ...)` of a sample or a few.
+        :raises ValueError: If they do something else.
+        """
+
     def graded(self, spikes: Tensor, step: int | None = None) -> Tensor:
         """
         :param spikes: Spikes `(T, B, ...)`, or a gradient at them.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_snn.neurons.dynamics import RESETS, begin, charge, derivative, fire, sensitivities, settle, simulate
+from art_snn.neurons.dynamics import RESETS, begin, charge, derivative, fire, follow, sensitivities, settle, simulate
 from art_snn.neurons.layer import Between, SpikingLayer, Trace
 from art_snn.neurons.values import Value, at, checked, shown, within
 
@@ -114,6 +114,15 @@ class LIF(SpikingLayer):
         potentials = torch.empty(currents.shape, dtype=currents.dtype, device=currents.device)
         spikes = self.simulate(currents, spikes=spikes, potentials=potentials)
         return Trace(currents, potentials, spikes, self)
+
+    def follow(self, currents: Tensor, spikes: Tensor) -> Tensor:
+        """
+        :param currents: Input currents `(T, B, ...)`; only read.
+        :param spikes: Spikes 0 or 1, `(T, B, ...)`, whoever fired them; only read.
+        :return: The potentials before them, m(t), `(T, B, ...)`.
+        """
+        v_init = self.value("v_init", currents, steps=False)
+        return follow(currents, spikes, **self._dynamics(currents), v_init=v_init)
 
     @torch.no_grad()
     def begin(self, current: Tensor) -> Between:

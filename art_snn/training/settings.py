@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from art_snn import settings as shared
 from art_snn.attacks import ATTACKS, AttackEntry
 from art_snn.chains.names import that_learn, with_gamma
-from art_snn.chains.table import TABLE
+from art_snn.chains.names import everywhere
 from art_snn.datasets.frames import Scale, check_scale
 from art_snn.datasets.table import DATASETS
 from art_snn.settings import Number, OneOf, Whole, setting
@@ -58,7 +58,7 @@ class TrainSettings:
     eps: float = shared.EPS(2.55 / 255, "ε (L∞) of the attack and the robust accuracy, on the data's scale.")
     steps: int = shared.STEPS()
     step_size: float | None = shared.STEP_SIZE()
-    chain: str = setting("hart", "Backward chain of the attack", OneOf(TABLE))
+    chain: str = setting("hart", "Backward chain of the attack", OneOf(everywhere))
     gamma: float | None = setting(None, "γ of the attack's chain.", Number(above=0.0), unset="the chain's own")
     training_chain: str = setting("stbp", "Chain of the weights' gradient", OneOf(that_learn))
     mixed_precision: bool = setting(
