@@ -23,7 +23,6 @@ from art_snn.encoders import PoissonEncoder
 from art_snn.engine.isolate import left_alone
 from art_snn.engine.route import warn_of_health
 from art_snn.network import SpikingNetwork
-from art_snn.neurons import SpikingLayer
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +79,8 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         if not isinstance(network, SpikingNetwork):
             raise TypeError(
                 f"model must be an art_snn.SpikingNetwork, got {type(model).__name__}: wrap the module that holds the "
-                "spiking layers as SpikingNetwork(body, time_steps=...)."
+                "spiking layers as SpikingNetwork(body, time_steps=...), a network of SpikingJelly, snnTorch or Norse, "
+                "or one with a neuron class of its own, by art_snn.adapt(network, time_steps, call=...)."
             )
         input_shape = tuple(input_shape)
         if not input_shape or not all(isinstance(n, (int, np.integer)) and n > 0 for n in input_shape):
@@ -94,7 +94,7 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         if chain is not None:
             self.chain = chain
         self.gradient_samples = gradient_samples
-        self._layer_names = list(_layers("body", network.body))
+        self._layer_names = list(_layers("body", network.body, network.neuron_modules))
         self._check_params()
         if not self.preprocessing_defences:  # what a defence makes of a blank sample says nothing
             self._run_blank_sample()
@@ -394,15 +394,12 @@ class PyTorchSNNClassifier(PyTorchClassifier):
                 f"layer must be one of {self._layer_names}, or an index from 0 to {len(self._layer_names) - 1}, "
                 f"got {layer!r}."
             )
-        tap = _Tap(self.model.body, names[layer])
-        network = SpikingNetwork(tap, self.model.time_steps, self.model.encoder, self.chain)
-        network.gradient_route, network.memory_bound = self.model.gradient_route, self.model.memory_bound
-        network.training, network.randomness = False, self.model.randomness
+        network = self.model.tapped(names[layer])
         differentiable = framework and isinstance(x, torch.Tensor) and x.requires_grad
 
         def activations(part: Array) -> torch.Tensor:
             with nullcontext() if differentiable else torch.no_grad():
-                return network(torch.as_tensor(part).to(self._device)).reshape(len(part), *tap.shape)
+                return network.tapped_shape(network(torch.as_tensor(part).to(self._device)))
 
         self._model.eval()
         x_preprocessed, _ = self._apply_preprocessing(x, y=None, fit=False, no_grad=not differentiable)
@@ -615,35 +612,13 @@ class Softmax(Postprocessor):
         return torch.softmax(torch.from_numpy(preds), 1).numpy()
 
 
-class _Tap(nn.Module):
-    """A body that gives the output of one of its modules, flat, instead of its own.
-
-    :param body: The body.
-    :param module: The module inside it, or the body itself.
-    """
-
-    def __init__(self, body: nn.Module, module: nn.Module) -> None:
-        super().__init__()
-        self.body, self.module = body, module
-        self.shape: tuple[int, ...] = ()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        outputs: list[torch.Tensor] = []
-        with self.module.register_forward_hook(lambda _module, _args, output: outputs.append(output)):
-            self.body(x)
-        if not outputs or not isinstance(outputs[-1], torch.Tensor):
-            raise ValueError(f"layer {type(self.module).__name__} does not run, or its output is no tensor.")
-        self.shape = tuple(outputs[-1].shape[1:])
-        return outputs[-1].flatten(1) if self.shape else outputs[-1].unsqueeze(1)
-
-
-def _layers(name: str, module: nn.Module) -> Iterator[str]:
+def _layers(name: str, module: nn.Module, neurons: set[nn.Module]) -> Iterator[str]:
     """Names of the innermost modules, in the order of their definition; a spiking layer is one."""
-    children = [] if isinstance(module, SpikingLayer) else list(module.named_children())
+    children = [] if module in neurons else list(module.named_children())
     if not children:
         yield name
     for child_name, child in children:
-        yield from _layers(f"{name}.{child_name}", child)
+        yield from _layers(f"{name}.{child_name}", child, neurons)
 
 
 @contextmanager

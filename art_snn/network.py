@@ -59,6 +59,8 @@ class SpikingNetwork(nn.Module):
     layout = Layout.MERGED
     #: Whether it has a gradient of another library's.
     has_native = False
+    #: Whether the body goes through the time steps itself.
+    steps_inside = False
 
     def __init__(
         self,
@@ -252,6 +254,29 @@ class SpikingNetwork(nn.Module):
         with visiting(visitor):
             return self.body(frame)
 
+    @property
+    def neuron_modules(self) -> set[nn.Module]:
+        """The modules of the body that are spiking layers."""
+        return {module for module in self.body.modules() if isinstance(module, SpikingLayer)}
+
+    def tapped(self, module: nn.Module) -> SpikingNetwork:
+        """
+        :param module: A module inside the body, or the body.
+        :return: This network in evaluation mode, with the module's output, averaged over time and flat, for logits;
+            its :meth:`tapped_shape` gives that its shape back. What it draws at random are this network's draws.
+        """
+        network = SpikingNetwork(_Tap(self.body, module), self.time_steps, self.encoder, self.chain)
+        network.gradient_route, network.memory_bound = self.gradient_route, self.memory_bound
+        network.training, network.randomness = False, self.randomness
+        return network
+
+    def tapped_shape(self, values: Tensor) -> Tensor:
+        """
+        :param values: What a network of :meth:`tapped` gave, `(B, ...)`.
+        :return: It, in the shape of the module's output.
+        """
+        return values.reshape(len(values), *self.body.shape)  # type: ignore[misc]
+
     def _checked(self, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}.")
@@ -262,6 +287,28 @@ class SpikingNetwork(nn.Module):
 
     def extra_repr(self) -> str:
         return f"time_steps={self.time_steps}, chain={self.chain}"
+
+
+class _Tap(nn.Module):
+    """A body that gives the output of one of its modules, flat, instead of its own.
+
+    :param body: The body.
+    :param module: The module inside it, or the body itself.
+    """
+
+    def __init__(self, body: nn.Module, module: nn.Module) -> None:
+        super().__init__()
+        self.body, self.module = body, module
+        self.shape: tuple[int, ...] = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: list[Tensor] = []
+        with self.module.register_forward_hook(lambda _module, _args, output: outputs.append(output)):
+            self.body(x)
+        if not outputs or not isinstance(outputs[-1], Tensor):
+            raise ValueError(f"layer {type(self.module).__name__} does not run, or its output is no tensor.")
+        self.shape = tuple(outputs[-1].shape[1:])
+        return outputs[-1].flatten(1) if self.shape else outputs[-1].unsqueeze(1)
 
 
 #: Torch's layers whose result for a sample and a time step is the same wherever in the batch that stands; the package's

@@ -138,7 +138,8 @@ class AdaptedLayer(SpikingLayer):
         inputs = inputs.contiguous()
         trace, weight = self.trace(inputs), self._weight(inputs)
         generator = torch.Generator().manual_seed(0)
-        sizes = 4.0 * torch.rand(inputs.shape, generator=generator, dtype=torch.float64) - 1.0
+        largest = self.description.largest
+        sizes = (1.0 + largest) * torch.rand(inputs.shape, generator=generator, dtype=torch.float64) - 1.0
         at_threshold = torch.as_tensor(trace.threshold / weight, dtype=inputs.dtype, device=inputs.device)
         probe = sizes.to(inputs) * at_threshold
         fired = self.trace(probe)

@@ -55,8 +55,8 @@ class Pass:
             again = False
         if again and layer.library.keeps_state(layer.module):
             raise ValueError(
-                f"{layer.where} runs twice at a time step, with one state: a chain cannot cross it. Only chain 'native' "
-                "is left for this network."
+                f"{layer.where} runs twice at a time step, with one state: a chain cannot cross it. Only chain "
+                "'native' is left for this network."
             )
         self.met.add(layer)
 
@@ -131,8 +131,8 @@ class _Meeting:
         if not same:
             raise ValueError(
                 f"{self.layer.where} is handed a state that is not the one it gave at the step before "
-                f"({'none' if not found else 'changed in between'}): a chain knows its potentials from its inputs alone. "
-                "Only chain 'native' is left for this network."
+                f"({'none' if not found else 'changed in between'}): a chain knows its potentials from its inputs "
+                "alone. Only chain 'native' is left for this network."
             )
 
 
@@ -143,7 +143,7 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 def _sealed(state: Any, spikes: Tensor, where: str) -> Any:
     """A state to hand on, of whose numbers no gradient is known; no numbers at all, where no neuron ran."""
     if state is None:
-        return torch.full_like(spikes, torch.nan)
+        return torch.full(spikes.shape, torch.nan, dtype=spikes.dtype, device=spikes.device)
     if isinstance(state, Tensor):
         return _Sealed.apply(state, spikes, where)
     if isinstance(state, tuple):

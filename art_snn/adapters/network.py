@@ -19,7 +19,8 @@ from art_snn.chains import BackwardChain
 from art_snn.encoders import DirectEncoder, Encoder
 from art_snn.engine.affine import NotAffine
 from art_snn.engine.isolate import modes
-from art_snn.engine.layout import Layout
+from art_snn.engine.layout import Layout, Unfold
+from art_snn.engine.problem import Seen
 from art_snn.engine.visit import stays
 from art_snn.network import SpikingNetwork, check_time_steps
 from art_snn.neurons import LIF, Visitor
@@ -75,6 +76,10 @@ class AdaptedNetwork(SpikingNetwork):
     """A network of another library, see :func:`adapt`, whose arguments these are."""
 
     has_native = True
+    steps_inside = True
+    #: Its neuron modules, as spiking layers; and all modules that may keep a state, with who resets them.
+    layers: list[AdaptedLayer]
+    stateful: list[tuple[nn.Module, Library]]
 
     def __init__(
         self,
@@ -141,7 +146,8 @@ class AdaptedNetwork(SpikingNetwork):
         with self._begun_anew(), pass_.under_way():
             out = self._called(frames, pass_)
         logits = self._read(out, len(frames), frames.shape[1])
-        self._compare(frames, logits, before)
+        if isinstance(visitor, Unfold):  # which runs the neurons
+            self._compare(frames, logits, before)
         return logits
 
     def once(self, frame: Tensor, visitor: Visitor) -> Tensor:
@@ -227,8 +233,8 @@ class AdaptedNetwork(SpikingNetwork):
         off = (logits.detach() - expected).abs().max()
         if bool(off > ROUNDING * expected.abs().max()):
             raise NotAsDescribed(
-                f"the network gives other logits where its neurons are met, by up to {float(off):.4g}: it does something "
-                "with their state that is not theirs to know, or draws at random past torch's generators. Only chain "
+                f"the network gives other logits where its neurons are met, by up to {float(off):.4g}: it does "
+                "something with their state that is not theirs to know, or draws at random past torch's generators. Only chain "
                 "'native' is left for it."
             )
         self._agreed.add(key)
@@ -251,7 +257,7 @@ class AdaptedNetwork(SpikingNetwork):
         if not unknown:
             return
         if self.call == "step":
-            found = {layer: "step" for layer in unknown}
+            found = dict.fromkeys(unknown, "step")
         else:
             batch = self.time_steps + 1
             rows = torch.arange(batch, device=x.device) % len(x)
@@ -266,7 +272,10 @@ class AdaptedNetwork(SpikingNetwork):
         shapes: dict[AdaptedLayer, tuple[int, ...]] = {}
 
         def note(layer: AdaptedLayer) -> Callable[..., None]:
-            return lambda _module, args: shapes.setdefault(layer, tuple(args[0].shape)) and None
+            def hook(_module: nn.Module, args: Any) -> None:
+                shapes.setdefault(layer, tuple(args[0].shape))
+
+            return hook
 
         training = [(module, module.training) for module in self.body.modules()]
         handles = [layer.module.register_forward_pre_hook(note(layer)) for layer in layers]
@@ -281,9 +290,49 @@ class AdaptedNetwork(SpikingNetwork):
                 module.training = mode
         return shapes
 
+    @property
+    def neuron_modules(self) -> set[nn.Module]:
+        return {layer.module for layer in self.layers}
+
+    def tapped(self, module: nn.Module) -> SpikingNetwork:
+        network = object.__new__(_Tapped)
+        vars(network).update(vars(self))
+        vars(network).update(tap=module, seen=Seen(), readout="mean", training=False, shape=(), _agreed=set())
+        return network
+
     def extra_repr(self) -> str:
         readout = self.readout if isinstance(self.readout, str) else "a function"
         return f"time_steps={self.time_steps}, call={self.call!r}, readout={readout}, chain={self.chain}"
+
+
+class _Tapped(AdaptedNetwork):
+    """A network with a module's output for logits, see :meth:`AdaptedNetwork.tapped`."""
+
+    tap: nn.Module
+    shape: tuple[int, ...]
+
+    def _called(self, frames: Any, pass_: Pass | None = None) -> Any:
+        outputs: list[Any] = []
+        with self.tap.register_forward_hook(lambda _module, _args, output: outputs.append(output)):
+            super()._called(frames, pass_)
+        outputs = [self._output(out) if out is not None else out for out in outputs]
+        outputs = [out[0] if isinstance(out, tuple) else out for out in outputs]
+        if not outputs or not isinstance(outputs[-1], Tensor):
+            raise ValueError(f"layer {type(self.tap).__name__} does not run, or its output is no tensor.")
+        return outputs[-1] if len(outputs) < len(frames) or len(frames) == 1 else torch.stack(outputs[-len(frames) :])
+
+    def _read(self, out: Any, time_steps: int, batch: int) -> Tensor:
+        if out.shape[:2] == (time_steps, batch):
+            out = out.mean(0)
+        elif self.call == "batch-first" and out.shape[:2] == (batch, time_steps):
+            out = out.mean(1)
+        elif len(out) == time_steps * batch and time_steps > 1:
+            out = out.unflatten(0, (time_steps, batch)).mean(0)
+        self.shape = tuple(out.shape[1:])
+        return (out.flatten(1) if self.shape else out.unsqueeze(1)).to(self.dtype)
+
+    def tapped_shape(self, values: Tensor) -> Tensor:
+        return values.reshape(len(values), *self.shape)
 
 
 def _found(network: nn.Module, own: Own) -> tuple[list[AdaptedLayer], list[tuple[nn.Module, Library]]]:
@@ -301,8 +350,8 @@ def _found(network: nn.Module, own: Own) -> tuple[list[AdaptedLayer], list[tuple
             root = type(module).__module__.partition(".")[0]
             if root in UNKNOWN:
                 raise ValueError(
-                    f"{name or 'network'} is {UNKNOWN[root]}'s {type(module).__name__}, which cannot be adapted: nothing "
-                    "is known of its neurons. Describe them by neurons={...}."
+                    f"{name or 'network'} is {UNKNOWN[root]}'s {type(module).__name__}, which cannot be adapted: "
+                    "nothing is known of its neurons. Describe them by neurons={...}."
                 )
             continue
         if library is own:
@@ -317,8 +366,8 @@ def _found(network: nn.Module, own: Own) -> tuple[list[AdaptedLayer], list[tuple
     if not layers:
         kinds = sorted({type(module).__name__ for module in network.modules()})
         raise ValueError(
-            "network has no neurons that are known: SpikingJelly's, snnTorch's and Norse's are, others are described by "
-            f"neurons={{Class: function}}. Its modules are of the classes {', '.join(kinds)}."
+            "network has no neurons that are known: SpikingJelly's, snnTorch's and Norse's are, others are described "
+            f"by neurons={{Class: function}}. Its modules are of the classes {', '.join(kinds)}."
         )
     return layers, stateful
 
@@ -361,8 +410,8 @@ def _form(layer: AdaptedLayer, shape: tuple[int, ...], time_steps: int, batch: i
     if shape[:1] == (batch,):
         return "step"
     raise ValueError(
-        f"{layer.where} gets inputs of shape {shape} at T = {time_steps} and B = {batch}: where they have time cannot be "
-        "told."
+        f"{layer.where} gets inputs of shape {shape} at T = {time_steps} and B = {batch}: where they have time cannot "
+        "be told."
         if shape
         else f"{layer.where} does not run."
     )

@@ -37,8 +37,8 @@ class Norse(Library):
     def describe(self, module: nn.Module) -> Description | None:
         if isinstance(module, (SNNRecurrent, SNNRecurrentCell)):
             raise Refused(
-                f"Norse's {type(module).__name__} cannot be adapted: it is recurrent, and a chain over all steps of one "
-                "layer has no place between the steps of another."
+                f"Norse's {type(module).__name__} cannot be adapted: it is recurrent, and a chain over all steps of "
+                "one layer has no place between the steps of another."
             )
         if not isinstance(module, (SNN, SNNCell)):
             return None

@@ -81,4 +81,4 @@ def _described(module: Any, beta: Any, weight: Any) -> Description:
         detach_reset=delayed,
         scale=number(module.graded_spikes_factor),
     )
-    return Description(lif, weight)
+    return Description(lif, weight, 3.0 if delayed or reset != "subtract" else 1.0)

@@ -28,7 +28,7 @@ class SpikingJelly(Library):
 
     name = "SpikingJelly"
 
-    def describe(self, module: nn.Module) -> Description | None:
+    def describe(self, module: Any) -> Description | None:
         for kind in type(module).__mro__:
             if kind is neuron.LIFNode:
                 return _lif(module, 1.0 / number(module.tau), module.decay_input)
@@ -38,8 +38,8 @@ class SpikingJelly(Library):
                 return _lif(module, 0.0, False)
             if _is_neuron(kind):
                 raise Refused(
-                    f"SpikingJelly's {kind.__name__} cannot be adapted: only IFNode, LIFNode and ParametricLIFNode follow "
-                    "Eqs. 1-4."
+                    f"SpikingJelly's {kind.__name__} cannot be adapted: only IFNode, LIFNode and ParametricLIFNode "
+                    "follow Eqs. 1-4."
                 )
             if "Recurrent" in kind.__name__ and kind.__module__.startswith("spikingjelly"):
                 raise Refused(
@@ -52,7 +52,7 @@ class SpikingJelly(Library):
         if isinstance(module, base.MemoryModule):
             module.reset()
 
-    def form(self, module: nn.Module) -> str | None:
+    def form(self, module: Any) -> str | None:
         return {"s": "step", "m": "time-first"}[module.step_mode]
 
 

@@ -12,7 +12,7 @@ from art_snn.engine.compare import due
 from art_snn.engine.layout import Layout, checked_output, full, loudest, over_time
 from art_snn.engine.problem import Problem, Pullback, Route
 from art_snn.engine.visit import given
-from art_snn.neurons import NotGiven, SpikingLayer, Value, at, changes
+from art_snn.neurons import NotGiven, SpikingLayer, Value, Visitor, at, changes
 
 
 def activation(problem: Problem, frames: Tensor, chain: BackwardChain) -> tuple[Tensor, Pullback]:
@@ -26,22 +26,36 @@ def activation(problem: Problem, frames: Tensor, chain: BackwardChain) -> tuple[
     leaf = over_time(frames).detach().clone().requires_grad_()
 
     compare = due(problem, frames, [chain]).layers
+    loud: dict[SpikingLayer, Tensor] = {}
 
     def visitor(layer: SpikingLayer, currents: Tensor) -> Tensor:
         if compare:
             whole = currents.detach() if problem.layout is Layout.TIME_FIRST else currents.detach().unsqueeze(0)
-            loud = full(loudest(whole)).expand(len(frames), -1, *whole.shape[2:])
-            layer.compare(loud)
-            given(chain, check_factor, layer.described, layer.weighted(loud))
+            loud[layer] = full(loudest(whole))[:1].expand(len(frames), -1, *whole.shape[2:])
         return given(chain, _activated, chain, layer, currents, problem.layout is Layout.TIME_FIRST)
 
     with torch.enable_grad():
-        logits = checked_output(problem.once(leaf, visitor), len(leaf))
+        logits = _through(problem, leaf, len(frames), visitor)
+    for layer, currents in loud.items():
+        layer.compare(currents)
+        given(chain, check_factor, layer.described, layer.weighted(currents))
 
     def pullback(grad: Tensor) -> Tensor:
         return (vjp(logits, leaf, grad) / len(frames)).expand_as(frames)
 
     return logits.detach(), pullback
+
+
+def _through(problem: Problem, mean: Tensor, time_steps: int, visitor: Visitor) -> Tensor:
+    """Logits of the activation network `(B, K)`, out of one step; where a network has none alone, out of T alike."""
+    try:
+        return checked_output(problem.once(mean, visitor), len(mean))
+    except (MemoryError, torch.OutOfMemoryError, NotGiven):
+        raise
+    except Exception:
+        if not problem.steps_inside:
+            raise
+    return checked_output(problem.run(mean.expand(time_steps, *mean.shape), visitor), len(mean))
 
 
 def native(problem: Problem, frames: Tensor) -> tuple[Tensor, Pullback]:

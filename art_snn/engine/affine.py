@@ -237,7 +237,8 @@ RULES: dict[str, Rule] = {
     ),
     **dict.fromkeys(["linear", "mm", "bmm"], _multiplies),
     **dict.fromkeys(
-        ["neg", "neg_", "clone", "alias", "contiguous", "view", "_unsafe_view", "_reshape_alias", "reshape", "_to_copy"],
+        ["neg", "neg_", "clone", "alias", "contiguous", "view", "_unsafe_view", "_reshape_alias", "reshape",
+         "_to_copy"],
         _first_depends,
     ),
     **dict.fromkeys(BATCH_NORMS, _evaluates),

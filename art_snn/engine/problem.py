@@ -91,8 +91,12 @@ class Problem(Protocol):
     randomness: Randomness
     #: What the engine saw.
     seen: Seen
-    #: How it is run.
-    layout: Layout
+    #: Whether it goes through its time steps itself, so that it may have none alone.
+    steps_inside: bool
+
+    @property
+    def layout(self) -> Layout:
+        """Where it keeps time."""
 
     @property
     def gradient_route(self) -> str:

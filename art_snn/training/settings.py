@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from art_snn import settings as shared
 from art_snn.attacks import ATTACKS, AttackEntry
-from art_snn.chains.names import that_learn, with_gamma
-from art_snn.chains.names import everywhere
+from art_snn.chains.names import everywhere, that_learn, with_gamma
 from art_snn.datasets.frames import Scale, check_scale
 from art_snn.datasets.table import DATASETS
 from art_snn.settings import Number, OneOf, Whole, setting
