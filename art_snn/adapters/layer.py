@@ -41,6 +41,8 @@ class AdaptedLayer(SpikingLayer):
         self.form = library.form(module)
         #: What the last step left, as the library gave it.
         self.now: Any = None
+        #: Whether its own code runs, which may call the module by another way.
+        self.running = False
 
     @property
     def module(self) -> nn.Module:
@@ -92,7 +94,7 @@ class AdaptedLayer(SpikingLayer):
 
     def _output(self, inputs: Tensor) -> Tensor:
         """What the library's code makes of inputs `(T, B, ...)`, begun anew."""
-        run, module = self.library.run, self.module
+        run, module = self._run, self.module
         self.library.reset(module)
         try:
             if self.form == "time-first" and not self.library.has_synapse(module):
@@ -109,6 +111,13 @@ class AdaptedLayer(SpikingLayer):
         finally:
             self.library.reset(module)
 
+    def _run(self, module: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        before, self.running = self.running, True
+        try:
+            return self.library.run(module, x, state)
+        finally:
+            self.running = before
+
     @torch.no_grad()
     def trace(self, currents: Tensor, *, spikes: Tensor | None = None) -> Trace:
         fired, weighted = self.simulate(currents), self.weighted(currents)
@@ -123,7 +132,7 @@ class AdaptedLayer(SpikingLayer):
     @torch.no_grad()
     def step(self, current: Tensor, state: Any) -> tuple[Tensor, Any]:
         before, t = state
-        out, self.now = self.library.run(self.module, current, before)
+        out, self.now = self._run(self.module, current, before)
         return (out != 0).to(current.dtype), (self.now, t + 1)
 
     @torch.no_grad()

@@ -87,6 +87,14 @@ class Library:
         """
         return type(module).forward(module, x), None
 
+    def functional(self, module: nn.Module) -> str | None:
+        """Name of a method that takes `((x,), state)` and gives `((output,), state)`, by which it may be called too."""
+        return None
+
+    def memories(self, module: nn.Module) -> Any:
+        """What :meth:`functional` gives for a state."""
+        return None
+
     def begun(self, module: nn.Module, state: Any) -> bool:
         """Whether a state that is handed to the first step is that of a neuron which has seen nothing."""
         return all(not bool(part.detach().any()) for part in tensors(state))

@@ -33,6 +33,8 @@ class Pass:
         self.visitor, self.layout, self.single = visitor, layout, single
         self.meetings = [_Meeting(self, layer) for layer in layers]
         self.met: set[AdaptedLayer] = set()
+        #: Those that ran at any step.
+        self.ran: set[AdaptedLayer] = set()
         #: Whether the network's caller says where a step begins; otherwise a layer that is met again does.
         self.told = False
 
@@ -59,26 +61,27 @@ class Pass:
                 "'native' is left for this network."
             )
         self.met.add(layer)
+        self.ran.add(layer)
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
         """Inside the block the neuron modules' calls are met."""
-        before = [vars(meeting.layer.module).get("forward") for meeting in self.meetings]
+        entries = [(vars(one.layer.module), name, call) for one in self.meetings for name, call in one.entries()]
+        before = [held.get(name) for held, name, _ in entries]
         try:
-            for meeting in self.meetings:
-                vars(meeting.layer.module)["forward"] = meeting
+            for held, name, call in entries:
+                held[name] = call
             with torch.compiler.set_stance("force_eager"):
                 yield
         finally:
-            for meeting, old in zip(self.meetings, before, strict=True):
-                if old is None:
-                    vars(meeting.layer.module).pop("forward", None)
-                else:
-                    vars(meeting.layer.module)["forward"] = old
+            for (held, name, _), old in zip(entries, before, strict=True):
+                held.pop(name, None)
+                if old is not None:
+                    held[name] = old
 
 
 class _Meeting:
-    """What stands in a neuron module's `forward` during a pass."""
+    """What stands in a neuron module's `forward` during a pass, and in its other entry, if its library has one."""
 
     def __init__(self, pass_: Pass, layer: AdaptedLayer) -> None:
         self.pass_, self.layer = pass_, layer
@@ -86,10 +89,33 @@ class _Meeting:
         self.given: Any = None
         self.synapse: Any = None
 
-    def __call__(self, x: Tensor, *state: Any, **named: Any) -> Any:
+    def entries(self) -> Iterator[tuple[str, Any]]:
+        """Names of the methods that are met, and what stands in their place."""
+        yield "forward", self
+        other = self.layer.library.functional(self.layer.module)
+        if other is not None:
+            yield other, self.functional
+
+    def functional(self, inputs: tuple[Tensor, ...], states: Any, *others: Any, **named: Any) -> Any:
+        """The other entry: `((x,), state)` to `((spikes,), state)`."""
         layer = self.layer
         library, module = layer.library, layer.module
-        self._check_state([value for value in (*state, *named.values()) if value is not None])
+        if layer.running:
+            return getattr(type(module), str(library.functional(module)))(module, inputs, states, *others, **named)
+        self._check_state(states)
+        self.pass_.meet(layer)
+        spikes = self._visit(inputs[0])
+        state = library.memories(module)
+        self.given = _sealed(None if self.pass_.single else state, spikes, layer.where)
+        return (spikes,), self.given if isinstance(self.given, tuple) else tuple(self.given for _ in state)
+
+    def __call__(self, x: Tensor, *state: Any, **named: Any) -> Any:
+        layer = self.layer
+        if layer.running:
+            return type(layer.module).forward(layer.module, x, *state, **named)
+        library, module = layer.library, layer.module
+        if library.returns_state(module):
+            self._check_state([value for value in (*state, *named.values()) if value is not None])
         self.pass_.meet(layer)
         spikes = self._visit(self._through_synapse(x))
         if not library.returns_state(module):
@@ -116,10 +142,8 @@ class _Meeting:
             currents.append(current)
         return torch.stack(currents)
 
-    def _check_state(self, given: list[Any]) -> None:
+    def _check_state(self, given: Any) -> None:
         """The state that the network hands over is the one that it got, or at the first step nobody's."""
-        if not self.layer.library.returns_state(self.layer.module):
-            return
         found, expected = tensors(given), tensors(self.given)
         if self.given is None:
             same = self.layer.library.begun(self.layer.module, given)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -147,7 +148,7 @@ class AdaptedNetwork(SpikingNetwork):
             out = self._called(frames, pass_)
         logits = self._read(out, len(frames), frames.shape[1])
         if isinstance(visitor, Unfold):  # which runs the neurons
-            self._compare(frames, logits, before)
+            self._compare(frames, logits, before, pass_)
         return logits
 
     def once(self, frame: Tensor, visitor: Visitor) -> Tensor:
@@ -220,22 +221,28 @@ class AdaptedNetwork(SpikingNetwork):
         single = isinstance(out, Tensor) and out.dim() == 2 and len(out) == batch
         return not callable(self.readout) and not (single and self.call != "step")
 
-    def _compare(self, frames: Tensor, logits: Tensor, random: Tensor) -> None:
+    def _compare(self, frames: Tensor, logits: Tensor, random: Tensor, pass_: Pass) -> None:
         """Once for each kind of pass: what met the engine gives what the network gives by itself."""
         key = (modes(self), tuple(frames.shape))
         if key in self._agreed:
             return
         after = torch.get_rng_state()
         torch.set_rng_state(random)
-        with torch.no_grad():
+        past = {layer.module: layer for layer in self.layers if layer not in pass_.ran}
+        with torch.no_grad(), _running(past) as running:
             expected = self.native(frames.detach())
         torch.set_rng_state(after)
+        if running:
+            raise ValueError(
+                f"{past[running.pop()].where} runs by another way than its call, so that no chain can cross it. Only chain "
+                "'native' is left for this network."
+            )
         off = (logits.detach() - expected).abs().max()
         if bool(off > ROUNDING * expected.abs().max()):
             raise NotAsDescribed(
                 f"the network gives other logits where its neurons are met, by up to {float(off):.4g}: it does "
-                "something with their state that is not theirs to know, or draws at random past torch's generators. Only chain "
-                "'native' is left for it."
+                "something with their state that is not theirs to know, or draws at random past torch's generators. "
+                "Only chain 'native' is left for it."
             )
         self._agreed.add(key)
 
@@ -427,6 +434,25 @@ def _stacked(outputs: list[Any]) -> Any:
     if isinstance(first, (tuple, list)):
         return tuple(_stacked([out[place] for out in outputs]) for place in range(len(first)))
     return outputs
+
+
+@contextmanager
+def _running(modules: Collection[nn.Module]) -> Iterator[set[nn.Module]]:
+    """Inside the block it is noted of which of some modules a method runs."""
+    found: set[nn.Module] = set()
+
+    def note(frame: Any, event: str, _argument: Any) -> None:
+        me = frame.f_locals.get("self") if event == "call" else None
+        if isinstance(me, nn.Module) and me in modules and frame.f_code.co_name != "reset":
+            found.add(me)
+
+    before = sys.getprofile()
+    if modules:
+        sys.setprofile(note)
+    try:
+        yield found
+    finally:
+        sys.setprofile(before)
 
 
 @contextmanager

@@ -52,6 +52,12 @@ class SpikingJelly(Library):
         if isinstance(module, base.MemoryModule):
             module.reset()
 
+    def functional(self, module: nn.Module) -> str | None:
+        return "functional_forward" if hasattr(module, "functional_forward") else None
+
+    def memories(self, module: nn.Module) -> Any:
+        return tuple(base.extract_memories(module))
+
     def form(self, module: Any) -> str | None:
         return {"s": "step", "m": "time-first"}[module.step_mode]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from art_snn.chains import BackwardChain
 from art_snn.engine.layout import Layout
 from art_snn.health import GradientHealth
-from art_snn.neurons import Visitor
+from art_snn.neurons import SpikingLayer, Visitor
 from art_snn.randomness import Randomness
 
 Modes = tuple[tuple[int, bool], ...]
@@ -78,6 +78,16 @@ class Seen:
     footprints: dict[Any, tuple[int, int]] = field(default_factory=dict)
     weights: tuple[tuple[int, int], ...] = ()
     shared: Shared | None = None
+
+
+def named(problem: Problem, layer: SpikingLayer) -> str:
+    """
+    :param problem: The network, as the engine sees it.
+    :param layer: One of its spiking layers.
+    :return: Its name there.
+    """
+    names = (f"body.{name}" for name, module in problem.body.named_modules() if module is layer.module)
+    return next(names, type(layer.module).__name__)
 
 
 class Problem(Protocol):

@@ -32,7 +32,7 @@ from art_snn.engine.collapse import (
 from art_snn.engine.compare import Due, due, note, refusal, remember
 from art_snn.engine.isolate import autocast, check_weights, left_alone, state
 from art_snn.engine.layout import over_time
-from art_snn.engine.problem import Problem, Pullback, Route, Shared
+from art_snn.engine.problem import Problem, Pullback, Route, Shared, named
 from art_snn.engine.unroll import Unrolled
 from art_snn.engine.visit import AVERAGES, Rule, Simulate
 from art_snn.health import GradientHealth, stuck
@@ -401,6 +401,5 @@ def _silent(problem: Problem, frames: Tensor) -> tuple[str, ...]:
             simulate.finish()
     except ValueError:  # a body that runs at its own batch size only
         return ()
-    names = {module: f"body.{name}" for name, module in problem.body.named_modules()}
     found = [layer for layer, (rate,) in simulate.visits if bool((rate.flatten(1).abs().amax(1) == 0).any())]
-    return tuple(dict.fromkeys(names.get(layer.module, type(layer).__name__) for layer in found))
+    return tuple(dict.fromkeys(named(problem, layer) for layer in found))

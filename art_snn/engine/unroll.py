@@ -9,7 +9,7 @@ from torch import Tensor
 
 from art_snn.chains.state import Visit
 from art_snn.engine.collapse import vjp
-from art_snn.engine.problem import Problem
+from art_snn.engine.problem import Problem, named
 from art_snn.engine.visit import Cut, Rule, Simulate, StepByStep, crossings
 from art_snn.neurons import visiting
 
@@ -27,6 +27,7 @@ class Unrolled:
     def __init__(
         self, problem: Problem, frames: Tensor, simulate: Simulate, rules: Sequence[Rule], compare: bool
     ) -> None:
+        self.problem = problem
         self.tape = StepByStep(simulate, rules, compare)
         self.leaf = frames.detach().requires_grad_()
         with torch.enable_grad():
@@ -82,8 +83,9 @@ class Unrolled:
             torch.autograd.backward(tensors, at_tensors, retain_graph=True, inputs=leaves)
 
     def _check_crossed(self, crossed: Sequence[tuple[Visit, Cut]]) -> None:
-        if any(spikes.grad is not None for _, cut in crossed for spikes in cut.spikes):
+        back = [layer for (layer, _), cut in crossed if any(spikes.grad is not None for spikes in cut.spikes)]
+        if back:
             raise ValueError(
-                "spikes of a layer reach a layer before it at a later step (a recurrent network): a backward chain "
-                "cannot cross the one before the other."
+                f"spikes of {named(self.problem, back[0])} reach a layer before it at a later step (a recurrent network): a "
+                "backward chain cannot cross the one before the other."
             )
