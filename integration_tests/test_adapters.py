@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import io
+import logging
 import pickle
 
 import numpy as np
@@ -57,9 +58,14 @@ def close(found, expected, tolerance=1e-5):
     return (found - expected).norm() <= tolerance * expected.norm()
 
 
-def agrees(adapted, expected, chains=CHAINS, collapsed=True):
+def living():
+    """How many tensors there are."""
+    return sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects())
+
+
+def agrees(adapted, expected, chains=CHAINS, collapsed=True, scale=3.0):
     """Predictions and gradients along all chains; those with a gain are collapsed, if they are to be."""
-    x = images()
+    x = images(scale=scale)
     adapted.eval()
     with torch.no_grad():
         assert torch.equal(adapted(x), expected(x))
@@ -150,10 +156,12 @@ class TestSpikingJelly:
         )
         with pytest.raises(ValueError, match="call must be given"):
             adapt(net, T)
-        with pytest.raises(ValueError, match="time in different places"):
-            adapt(net, T, call="sequence")(images())
-        net[1] = self.neuron.IFNode(step_mode="m")
-        agrees(adapt(net, T), ours(lambda: IF()), [])
+        conv, linear, readout = layers()
+        same = SpikingNetwork(
+            nn.Sequential(conv, nn.BatchNorm2d(6), IF(), nn.AvgPool2d(2), nn.Flatten(), linear, IF(), readout), T
+        )
+        # The container takes one time step after the other out of what it gets.
+        agrees(adapt(net, T, call="sequence"), same.eval(), collapsed=False)
 
     @pytest.mark.parametrize("name", ["vgg", "sew", "resnet"])
     def test_its_models(self, name):
@@ -191,7 +199,7 @@ class TestSpikingJelly:
 
             def forward(self, frames):
                 tokens = self.embed(frames.flatten(2).unflatten(2, (8, 8))).transpose(2, 3)
-                return self.head(self.block(tokens).mean(3))
+                return self.head(self.block(tokens.unflatten(3, (4, 2))).flatten(3).mean(3))
 
         def neuron(**kwargs):
             return self.neuron.LIFNode(tau=2.0, v_threshold=0.2, detach_reset=True, step_mode="m")
@@ -267,6 +275,7 @@ class TestSpikingJelly:
         net = self.network("ParametricLIFNode", "m", init_tau=2.0)
         network = adapt(net, T).train()
         network.training_chain = "stbp"
+        logging.disable(logging.NOTSET)
         F.cross_entropy(network(x), torch.arange(5)).backward()
         assert net[0][0].weight.grad.any() and net[1].w.grad is None
         assert "STBP does not train what neurons themselves depend on" in caplog.text
@@ -316,13 +325,13 @@ class TestSnnTorch:
     def test_states_that_are_hidden(self, kind):
         kwargs, same = self.KINDS[kind]
         net = plain(lambda: self.snntorch.Leaky(init_hidden=True, **kwargs))
-        agrees(adapt(net, T, call="step"), ours(same))
+        agrees(adapt(net, T, call="step"), ours(same), scale=1.5 if kind == "subtract at once" else 3.0)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_states_that_a_loop_inside_hands_on(self, kind):
         kwargs, same = self.KINDS[kind]
         net = self.looping(**kwargs)
-        agrees(adapt(net, T, call="whole"), ours(same))
+        agrees(adapt(net, T, call="whole"), ours(same), scale=1.5 if kind == "subtract at once" else 3.0)
         assert net.num_steps == T
 
     def test_lapicque(self):
@@ -341,7 +350,10 @@ class TestSnnTorch:
     def test_potentials_beyond_twice_the_threshold_are_no_soft_reset_at_once(self):
         net = plain(lambda: self.snntorch.Leaky(0.8, init_hidden=True, reset_delay=False))
         network = adapt(net, T, call="step").eval()
-        with pytest.raises(ValueError, match=r"Leaky at body.1 does not do what its description says: at step \d"):
+        with pytest.raises(
+            ValueError,
+            match=r"Leaky at body.1 does what its description says up to potentials of 2 thresholds; at step \d",
+        ):
             gradient(network, images(scale=30.0), "hart")
 
     def test_an_output_that_is_a_potential_is_refused_and_native_follows_it(self):
@@ -654,7 +666,7 @@ class TestOwnClasses:
             def forward(self, x):
                 return self.lif(self.linear(x.flatten(1)).repeat(T, 1)).view(T, -1, 10)
 
-        with pytest.raises(ValueError, match="LIFSpike at body.lif does not run|by another way than its call"):
+        with pytest.raises(ValueError, match="LIFSpike at body.lif runs by another way"):
             gradient(adapt(Past(), T, call="whole", neurons=self.DESCRIBED).eval(), images(), "hart")
         used = adapt(Called(), T, call="whole", neurons=self.DESCRIBED).eval()
         assert gradient(used, images(), "hart").any()  # one that is not used is left alone
@@ -690,22 +702,22 @@ class TestArguments:
     def test_readouts(self):
         x, known = images(), TestOwnClasses.DESCRIBED
         outputs = self.net().eval()(x).detach()
-        for readout, expected in (
-            ("mean", outputs.mean(0)),
-            ("sum", outputs.sum(0)),
-            ("last", outputs[-1]),
-            ("max", outputs.amax(0)),
-            (lambda out: out.sum(0) / T, outputs.mean(0)),
+        for readout, expected, alike in (
+            ("mean", outputs.mean(0), True),
+            ("sum", outputs.sum(0), True),
+            ("last", outputs[-1], False),
+            ("max", outputs.amax(0), False),
+            (lambda out: out.mean(0), outputs.mean(0), True),
+            (lambda out: out[0], outputs[0], False),
+            (lambda out: out.sum(0) / T, outputs.mean(0), False),  # of one step it would be another number
         ):
             network = adapt(self.net(), T, call="whole", neurons=known, readout=readout).eval()
             with torch.no_grad():
                 assert torch.allclose(network(x), expected)
-            collapsed = gradient(network, x, HART())
-            assert network.route.name == (
-                "collapsed" if readout in ("mean", "sum") or callable(readout) else "step-by-step"
-            )
+            found = gradient(network, x, HART())
+            assert network.route.name == ("collapsed" if alike else "step-by-step"), (readout, network.route)
             network.gradient_route = "step-by-step"
-            assert close(gradient(network, x, HART()), collapsed)
+            assert close(gradient(network, x, HART()), found)
 
     def test_a_network_that_returns_a_tuple_asks_for_a_function(self):
         class Two(Merged):
@@ -727,10 +739,11 @@ class TestClassifier:
     from spikingjelly.activation_based import neuron
 
     @pytest.fixture(scope="class")
-    def trained(self):
+    @classmethod
+    def trained(cls):
         torch.manual_seed(0)
         (x, y), test, low, high = datasets.digits(seed=0)
-        net = plain(lambda: self.neuron.LIFNode(tau=2.0))
+        net = plain(lambda: cls.neuron.LIFNode(tau=2.0))
         optimizer = torch.optim.Adam(net.parameters(), 1e-2)
         classifier = PyTorchSNNClassifier(
             adapt(net, 4), nn.CrossEntropyLoss(), (1, 8, 8), 10, optimizer, clip_values=(low, high), device_type="cpu"
@@ -785,8 +798,8 @@ class TestClassifier:
         for chain in ("stbp", "hart", "native"):
             classifier.loss_gradient(x[:8], y[:8], chain=chain)
             gc.collect()
-            before = sum(isinstance(one, torch.Tensor) for one in gc.get_objects())
+            before = living()
             for _ in range(3):
                 classifier.loss_gradient(x[:8], y[:8], chain=chain)
             gc.collect()
-            assert sum(isinstance(one, torch.Tensor) for one in gc.get_objects()) <= before, chain
+            assert living() <= before, chain

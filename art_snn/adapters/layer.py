@@ -132,7 +132,11 @@ class AdaptedLayer(SpikingLayer):
     @torch.no_grad()
     def step(self, current: Tensor, state: Any) -> tuple[Tensor, Any]:
         before, t = state
-        out, self.now = self._run(self.module, current, before)
+        if self.form == "time-first":  # among neurons that run a step at a time
+            out, self.now = self._run(self.module, current[None], before)
+            out = out[0]
+        else:
+            out, self.now = self._run(self.module, current, before)
         return (out != 0).to(current.dtype), (self.now, t + 1)
 
     @torch.no_grad()
@@ -147,7 +151,7 @@ class AdaptedLayer(SpikingLayer):
         inputs = inputs.contiguous()
         trace, weight = self.trace(inputs), self._weight(inputs)
         generator = torch.Generator().manual_seed(0)
-        largest = self.description.largest
+        largest = min(self.description.limit - 1.0, 3.0)
         sizes = (1.0 + largest) * torch.rand(inputs.shape, generator=generator, dtype=torch.float64) - 1.0
         at_threshold = torch.as_tensor(trace.threshold / weight, dtype=inputs.dtype, device=inputs.device)
         probe = sizes.to(inputs) * at_threshold
@@ -184,6 +188,14 @@ class AdaptedLayer(SpikingLayer):
         """
         m, threshold = trace.potentials, trace.threshold
         expected = m > threshold if self.described.strict else m >= threshold
+        limit = self.description.limit
+        beyond = m > limit * threshold
+        if bool(beyond.any()):
+            place = tuple(int(part) for part in beyond.nonzero()[0])
+            raise NotAsDescribed(
+                f"{self.where} does what its description says up to potentials of {limit:g} thresholds; at step "
+                f"{place[0] + 1} one is {float(m[place]):.6g}, the threshold {_number(threshold, m, place):.6g}."
+            )
         wrong = expected != (trace.spikes != 0)
         if not bool(wrong.any()):
             return
@@ -191,13 +203,16 @@ class AdaptedLayer(SpikingLayer):
         wrong &= (m - threshold).abs() > ROUNDING * size
         if bool(wrong.any()):
             place = tuple(int(part) for part in wrong.nonzero()[0])
-            theta = threshold.expand_as(m)[place] if isinstance(threshold, Tensor) else threshold
             raise NotAsDescribed(
                 f"{self.where} does not do what its description says: at step {place[0] + 1} the described potential "
-                f"is {float(m[place]):.6g}, the threshold {float(theta):.6g}, and it "
+                f"is {float(m[place]):.6g}, the threshold {_number(threshold, m, place):.6g}, and it "
                 f"{'fired' if bool(trace.spikes[place]) else 'did not fire'} (described as {self.described}, inputs "
                 f"weighted by {self.description.weight!r})."
             )
 
     def extra_repr(self) -> str:
         return f"{self.where}, {self.description}"
+
+
+def _number(threshold: Value, m: Tensor, place: tuple[int, ...]) -> float:
+    return float(threshold.expand_as(m)[place]) if isinstance(threshold, Tensor) else threshold

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -24,13 +25,13 @@ class Description:
     :param neuron: Neurons that do the same with the same currents.
     :param weight: The factor by which an input enters the potential: the current is the input times it. A number, or a
         tensor as `LIF` takes them.
-    :param largest: Up to which current, in units of the threshold, this holds for sure. What neurons do is compared at
-        such currents once, and at those that come at every gradient.
+    :param limit: Up to which potential, in units of the threshold, this holds; infinity for all. One beyond it is an
+        error.
     """
 
     neuron: LIF
     weight: Value = 1.0
-    largest: float = 3.0
+    limit: float = math.inf
 
 
 def number(value: Any) -> Value:

@@ -114,7 +114,7 @@ class _Meeting:
         if layer.running:
             return type(layer.module).forward(layer.module, x, *state, **named)
         library, module = layer.library, layer.module
-        if library.returns_state(module):
+        if library.returns_state(module) and not library.keeps_state(module):
             self._check_state([value for value in (*state, *named.values()) if value is not None])
         self.pass_.meet(layer)
         spikes = self._visit(self._through_synapse(x))
@@ -127,7 +127,20 @@ class _Meeting:
     def _visit(self, x: Tensor) -> Tensor:
         if self.layer.form == "batch-first":
             return self.pass_.visitor(self.layer, x.transpose(0, 1)).transpose(0, 1)
+        if self.layer.form == "time-first" and self.pass_.layout is Layout.STEPS:
+            return self._step_by_step(x)
         return self.pass_.visitor(self.layer, x)
+
+    def _step_by_step(self, x: Tensor) -> Tensor:
+        """Neurons that run all steps at once, among others that run one at a time."""
+        if self.pass_.single:
+            return self.pass_.visitor(self.layer, x.squeeze(0)).unsqueeze(0)
+        spikes = []
+        for t, now in enumerate(x.unbind(0)):
+            if t:
+                self.pass_.meet(self.layer)
+            spikes.append(self.pass_.visitor(self.layer, now))
+        return torch.stack(spikes)
 
     def _through_synapse(self, x: Tensor) -> Tensor:
         library, module = self.layer.library, self.layer.module

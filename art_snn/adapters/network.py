@@ -32,6 +32,8 @@ CALLS = ("sequence", "batch-first", "step", "whole")
 READOUTS = ("mean", "sum", "last", "max")
 #: What a module calls the number of its time steps.
 STEPS_NAME = re.compile(r"(n_|nb_|num_)?(t|time_?steps?|steps?|step_?num)", re.IGNORECASE)
+#: Where torch's own methods of a module are, which run when it is looked at.
+BOOKKEEPING = nn.Module.__getattr__.__code__.co_filename
 #: How far the logits of a pass that met the engine may be from the network's own, in units of the largest.
 ROUNDING = 1e-4
 
@@ -234,8 +236,8 @@ class AdaptedNetwork(SpikingNetwork):
         torch.set_rng_state(after)
         if running:
             raise ValueError(
-                f"{past[running.pop()].where} runs by another way than its call, so that no chain can cross it. Only chain "
-                "'native' is left for this network."
+                f"{past[running.pop()].where} runs by another way than its call, so that no chain can cross it. Only "
+                "chain 'native' is left for this network."
             )
         off = (logits.detach() - expected).abs().max()
         if bool(off > ROUNDING * expected.abs().max()):
@@ -269,7 +271,9 @@ class AdaptedNetwork(SpikingNetwork):
             batch = self.time_steps + 1
             rows = torch.arange(batch, device=x.device) % len(x)
             shapes = self._shapes(self.encoder(x.detach()[rows], self.time_steps), unknown)
-            found = {layer: _form(layer, shapes.get(layer, ()), self.time_steps, batch) for layer in unknown}
+            found = {layer: _form(layer, shapes[layer], self.time_steps, batch) for layer in unknown if layer in shapes}
+            others = next(iter(found.values()), "step")
+            found |= {layer: others for layer in unknown if layer not in shapes}  # they do not run
         for layer, form in found.items():
             layer.form = form
         self._layout = None
@@ -400,6 +404,8 @@ def _layout_of(layers: list[AdaptedLayer]) -> Layout:
     found = {layer.form: layer for layer in layers}
     if None in found:
         raise ValueError("the network was not run yet: where its neurons have time shows at the first pass.")
+    if set(found) == {"step", "time-first"} and not any(layer.library.has_synapse(layer.module) for layer in layers):
+        return Layout.STEPS
     if len({kinds[str(form)] for form in found}) > 1:
         some = ", ".join(f"{layer.where}: {form}" for form, layer in found.items())
         raise ValueError(f"the network's neurons have time in different places ({some}), which cannot be adapted.")
@@ -419,8 +425,6 @@ def _form(layer: AdaptedLayer, shape: tuple[int, ...], time_steps: int, batch: i
     raise ValueError(
         f"{layer.where} gets inputs of shape {shape} at T = {time_steps} and B = {batch}: where they have time cannot "
         "be told."
-        if shape
-        else f"{layer.where} does not run."
     )
 
 
@@ -443,7 +447,7 @@ def _running(modules: Collection[nn.Module]) -> Iterator[set[nn.Module]]:
 
     def note(frame: Any, event: str, _argument: Any) -> None:
         me = frame.f_locals.get("self") if event == "call" else None
-        if isinstance(me, nn.Module) and me in modules and frame.f_code.co_name != "reset":
+        if isinstance(me, nn.Module) and me in modules and frame.f_code.co_filename != BOOKKEEPING:
             found.add(me)
 
     before = sys.getprofile()

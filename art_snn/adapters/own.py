@@ -108,6 +108,6 @@ def checked(neurons: Any) -> dict[type[nn.Module], Callable[[Any], LIF | Descrip
     for kind, function in neurons.items():
         if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
             raise TypeError(f"neurons must have classes of modules as keys, got {kind!r}.")
-        if not callable(function):
+        if not callable(function) or isinstance(function, nn.Module):
             raise TypeError(f"neurons[{kind.__name__}] must be a function of the module, got {function!r}.")
     return dict(neurons)

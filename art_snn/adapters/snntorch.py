@@ -9,12 +9,13 @@ With ρ(t) = 1 where mem(t-1) > θ, held constant in the gradient:
     \text{none:}\quad mem &= β\,mem + x
 
 fired at mem > θ, and worth `graded_spikes_factor`. Without `reset_delay` the reset of a spike is taken at once, which
-is one by θ as long as no potential passes 2 θ; where one does, the comparison with what the neurons did says so.
+is one by θ as long as no potential passes 2 θ; one that does is an error.
 Lapicque has β = 1 - Δt / RC, and inputs weighted by Δt / C.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import snntorch
@@ -81,4 +82,4 @@ def _described(module: Any, beta: Any, weight: Any) -> Description:
         detach_reset=delayed,
         scale=number(module.graded_spikes_factor),
     )
-    return Description(lif, weight, 3.0 if delayed or reset != "subtract" else 1.0)
+    return Description(lif, weight, 2.0 if reset == "subtract" and not delayed else math.inf)

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from art_snn.engine.affine import AffineCheck, CannotRun, NotAffine, ReadCheck
 from art_snn.engine.compare import ROUNDING, Compare, differ
-from art_snn.engine.layout import Layout
 from art_snn.engine.problem import Problem
 from art_snn.engine.visit import Replay, Visits
 from art_snn.neurons import Visitor
@@ -56,7 +55,7 @@ def alone(problem: Problem, frames: Tensor) -> int:
     :param frames: Encoded frames `(T, B, ...)`.
     :return: 2, if a batch is a single sample that could be taken for a time step, otherwise 1.
     """
-    return 2 if problem.layout is not Layout.STEPS and frames.shape[1] == 1 else 1
+    return 2 if problem.steps_inside and frames.shape[1] == 1 else 1
 
 
 def replay(problem: Problem, mean: Tensor, visits: Visits) -> Tensor:

@@ -86,6 +86,6 @@ class Unrolled:
         back = [layer for (layer, _), cut in crossed if any(spikes.grad is not None for spikes in cut.spikes)]
         if back:
             raise ValueError(
-                f"spikes of {named(self.problem, back[0])} reach a layer before it at a later step (a recurrent network): a "
-                "backward chain cannot cross the one before the other."
+                f"spikes of {named(self.problem, back[0])} reach a layer before it at a later step (a recurrent "
+                "network): a backward chain cannot cross the one before the other."
             )

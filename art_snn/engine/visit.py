@@ -461,14 +461,14 @@ def stays(layer: SpikingLayer, chain: BackwardChain) -> None:
     :param layer: A spiking layer.
     :param chain: The chain that the training follows.
     """
-    own = [name for name, parameter in layer.named_parameters() if parameter.requires_grad]
+    own = [name for name, parameter in layer.module.named_parameters() if parameter.requires_grad]
     if own and repr(chain) not in _said.setdefault(layer, set()):
         _said[layer].add(repr(chain))
         logger.warning(
             "%s of %s: %s does not train what neurons themselves depend on, so that it stays as it is. STBP does, "
             "where a layer gives the derivative by it (SpikingLayer.derivatives).",
             ", ".join(own),
-            type(layer).__name__,
+            type(layer.module).__name__,
             type(chain).__name__,
         )
 
