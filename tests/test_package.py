@@ -97,10 +97,15 @@ def test_figures_and_progress_wait_for_their_use(room):
     assert not {"matplotlib", "psutil"} & set(ast.literal_eval(python(WATCHED + code)))
 
 
+#: What a plain install leaves out.
+EXTRAS = ("images", "events", "tensorboard", "spikingjelly", "snntorch", "norse", "nir")
+
 #: What is not imported here, and why it is named all the same.
 UNSEEN = {
     "multiprocess": "ART's evasion attacks import it, and ART does not say so",
     "tensorboard": "torch.utils.tensorboard imports it",
+    "nir": "each library's own import of NIR graphs asks for it",
+    "nirtorch": "each library's own import of NIR graphs asks for it",
 }
 
 
@@ -128,7 +133,7 @@ def imported() -> set[str]:
 
 def test_every_package_that_is_imported_is_named_and_no_other():
     plain = named("options", "install_requires")
-    extras = {extra: named("options.extras_require", extra) for extra in ("images", "events", "tensorboard")}
+    extras = {extra: named("options.extras_require", extra) for extra in EXTRAS}
     homes = metadata.packages_distributions()
     needed = {homes[name][0].lower() for name in imported()}
     wanted = plain.union(*extras.values())

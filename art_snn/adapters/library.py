@@ -96,6 +96,10 @@ class Library:
         """What :meth:`functional` gives for a state."""
         return None
 
+    def learns_only(self, module: nn.Module) -> bool:
+        """Whether a neuron module has a derivative of its own in training mode only."""
+        return False
+
     def begun(self, module: nn.Module, state: Any) -> bool:
         """Whether a state that is handed to the first step is that of a neuron which has seen nothing."""
         return all(not bool(part.detach().any()) for part in tensors(state))

@@ -139,8 +139,16 @@ class AdaptedNetwork(SpikingNetwork):
         return self.native(frames)
 
     def native(self, frames: Tensor) -> Tensor:
-        with self._begun_anew():
-            out = self._called(frames)
+        flags = [vars(layer.module) for layer in self.layers if layer.library.learns_only(layer.module)]
+        before = [held["training"] for held in flags]
+        try:
+            for held in flags if torch.is_grad_enabled() else ():
+                held["training"] = True
+            with self._begun_anew():
+                out = self._called(frames)
+        finally:
+            for held, training in zip(flags, before, strict=True):
+                held["training"] = training
         return self._read(out, len(frames), frames.shape[1])
 
     def run(self, frames: Tensor, visitor: Visitor) -> Tensor:

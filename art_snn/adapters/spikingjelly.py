@@ -55,6 +55,9 @@ class SpikingJelly(Library):
     def functional(self, module: nn.Module) -> str | None:
         return "functional_forward" if hasattr(module, "functional_forward") else None
 
+    def learns_only(self, module: nn.Module) -> bool:
+        return self.functional(module) is None  # before version 2: in evaluation mode it fires without a surrogate
+
     def memories(self, module: nn.Module) -> Any:
         return tuple(base.extract_memories(module))
 

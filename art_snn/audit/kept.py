@@ -97,11 +97,13 @@ def key(settings: AuditSettings, subjects: Subjects) -> str:
     :return: A hash of all that decides its figures: settings, the chains and attacks that their names stand for,
         networks, samples, versions. Where networks and data lie does not: what is read there does.
     """
-    chosen = {name: value for name, value in asdict(settings).items() if name not in ("target", "second", "root")}
+    chosen = {
+        name: value for name, value in asdict(settings).items() if name not in ("network", "target", "second", "root")
+    }
     digest = hashlib.sha256(json.dumps([SCHEMA, chosen, versions(), GAMMAS, GAMMA_LIMITS]).encode())
     for part in (*_chains(settings), *_attacks(settings)):
         digest.update(_bytes(part))
-    for classifier in (subjects.target, subjects.second):
+    for classifier in filter(None, (subjects.target, subjects.second)):
         digest.update(_device(classifier.device).encode())
         for part in (classifier.clip_values, classifier.input_shape, *_network(classifier.model)):
             digest.update(_bytes(part))

@@ -21,8 +21,8 @@ from art_snn.attacks import ATTACKS
 from art_snn.audit.columns import COLUMNS
 from art_snn.audit.kept import Found, Kept, key
 from art_snn.audit.metrics import Row, check_same_samples, outcomes
-from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, SCENARIOS, AuditSettings
-from art_snn.audit.subjects import Samples, Subjects, embedded, given
+from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, AuditSettings
+from art_snn.audit.subjects import Samples, Subjects, embedded, given, own
 from art_snn.chains import BackwardChain
 from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.files import held
@@ -38,7 +38,8 @@ class AuditResult:
     :param settings: What was run.
     :param description: The target, in words.
     :param seeds: Seeds of data, target and second network.
-    :param accuracy: Clean accuracy in per cent, of the target and of the second network, on the attacked samples.
+    :param accuracy: Clean accuracy in per cent on the attacked samples, of the target and of the second network, None
+        if there is none.
     :param trained: Whether target and second network were trained in this run.
     :param held_out: Number of samples on which γ was chosen.
     :param attacked: Indices of the attacked samples in the data set's test part, in the order of the rows' outcomes;
@@ -53,7 +54,7 @@ class AuditResult:
     settings: AuditSettings
     description: str
     seeds: dict[str, int]
-    accuracy: tuple[float, float]
+    accuracy: tuple[float, float | None]
     trained: tuple[bool, bool]
     held_out: int
     attacked: list[int] | None = None
@@ -131,7 +132,11 @@ def _run(
     advance: Callable[[], None],
     write: Callable[[AuditResult], None],
 ) -> AuditResult:
-    if settings.target is None:
+    if settings.network is not None:
+        start("loading", 1)
+        subjects = own(settings)
+        advance()
+    elif settings.target is None:
         start("training", 2 * settings.epochs)
         subjects = embedded(settings, folder, advance)
     else:
@@ -139,12 +144,15 @@ def _run(
         subjects = given(settings)
         advance()
     attacks, attacked = _Attacks(settings, subjects), subjects.attacked
-    correct = (attacks.clean["attacked"] == attacked.labels, _classes(subjects.second, attacked.x) == attacked.labels)
+    clean = [attacks.clean["attacked"] == attacked.labels]
+    if subjects.second is not None:
+        clean.append(_classes(subjects.second, attacked.x) == attacked.labels)
+    accuracy = [100.0 * float(correct.mean()) for correct in clean]
     result = AuditResult(
         settings,
         subjects.description,
         subjects.seeds,
-        (100.0 * float(correct[0].mean()), 100.0 * float(correct[1].mean())),
+        (accuracy[0], accuracy[1] if len(accuracy) > 1 else None),
         subjects.fresh,
         len(subjects.held_out.x),
         None if attacked.indices is None else [int(index) for index in attacked.indices],
@@ -181,7 +189,7 @@ def _plan(settings: AuditSettings) -> Iterator[tuple[str, str, float]]:
     """Attack, scenario and ε of everything that is run: the sweep is white-box."""
     for attack in settings.attacks:
         for eps in settings.all_eps():
-            for scenario in SCENARIOS:
+            for scenario in settings.scenarios:
                 if scenario == "WBA" or eps == settings.eps:
                     yield attack, scenario, eps
 
@@ -256,6 +264,7 @@ class _Attacks:
     ) -> list[np.ndarray]:
         """Adversarial images by each of some chains, whose first gradients come out of one simulation."""
         source = self.subjects.target if scenario == "WBA" else self.subjects.second
+        assert source is not None
         method = ATTACKS[attack].on(
             source, eps=eps, batch_size=BATCH, steps=self.settings.steps, step_size=self.settings.alpha(eps)
         )

@@ -16,7 +16,7 @@ from art_snn.attacks import ATTACKS
 from art_snn.audit.columns import COLUMNS
 from art_snn.audit.metrics import paired
 from art_snn.audit.protocol import AuditResult
-from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, SCENARIOS
+from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS
 from art_snn.files import json_text, replacing
 from art_snn.identity import versions
 
@@ -57,10 +57,13 @@ def headline(result: AuditResult) -> str:
     :param result: An audit's findings.
     :return: What was attacked: the lines above the tables.
     """
-    return (
-        f"Target: {result.description}. Clean accuracy {result.accuracy[0]:.1f} % on the {result.settings.samples} "
-        f"attacked samples (second network, seed {result.seeds['second']}: {result.accuracy[1]:.1f} %)."
-    )
+    accuracy, second = result.accuracy
+    attacked = len(result.rows[0].outcomes) if result.rows else result.settings.samples
+    text = f"Target: {result.description}. Clean accuracy {accuracy:.1f} % on the {attacked} attacked samples"
+    if second is None:
+        return f"{text}."
+    seed = f", seed {result.seeds['second']}" if "second" in result.seeds else ""
+    return f"{text} (second network{seed}: {second:.1f} %)."
 
 
 def verdict(result: AuditResult) -> str:
@@ -94,7 +97,7 @@ def verdict(result: AuditResult) -> str:
             for row in at_limit
         )
         lines.append(f"The search ended at a limit, {low:g} or {high:g}: a better γ may lie beyond for {where}.")
-    for scenario in SCENARIOS:
+    for scenario in s.scenarios:
         for attack in s.attacks:
             lines.append(f"{SCENARIO_NAMES[scenario]} {ATTACKS[attack].title}: {_strongest(result, attack, scenario)}.")
     return "\n".join(lines)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from art_snn import settings as shared
 from art_snn.attacks import ATTACKS
 from art_snn.audit.columns import COLUMNS
-from art_snn.settings import Each, Number, Some, Whole, setting
+from art_snn.datasets.table import DATASETS
+from art_snn.settings import Each, Number, OneOf, Some, Whole, setting
 
 SCENARIOS = ("WBA", "BBA")  # white-box and black-box attack
 
@@ -30,9 +31,17 @@ DIGITS = 609
 class AuditSettings:
     """What an audit runs; by default, of a small network on the embedded digits."""
 
+    network: str | None = setting(
+        None,
+        "A function that returns your own spiking network, or a classifier of one: module:function, or "
+        "file.py:function. The test part of data is attacked, of which it must have learned nothing.",
+    )
+    data: str = setting("digits", "Data set that network takes", OneOf(DATASETS))
     target: str | None = setting(None, "A network.json of art-snn train: audit that network instead.")
     second: str | None = setting(
-        None, "One trained like it with another seed, for black-box attacks; goes with target."
+        None,
+        "One trained like it with another seed, for black-box attacks; goes with target. With network, another "
+        "function; without one, no black-box attack is run.",
     )
     root: str | None = setting(None, "Folder of their data set.", unset="where it was in training")
     eps: float = shared.EPS(0.15, "ε of the tables (L∞), on the data's scale: [0, 1] for images.")
@@ -76,15 +85,38 @@ class AuditSettings:
         if self.gamma is not None and not set(tuned) & set(self.chains):
             raise ValueError(f"gamma belongs to {', '.join(tuned)}, none of which is among the chains.")
 
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """White-box, and black-box where there is a second network."""
+        return SCENARIOS[:1] if self.network is not None and self.second is None else SCENARIOS
+
     def _check_networks(self) -> None:
+        if self.network is not None:
+            self._check_own()
+            return
+        if self.data != "digits":
+            raise ValueError("data belongs to network: target says itself what it learned.")
         if (self.target is None) != (self.second is None):
             raise ValueError("target and second belong together: the network under attack, and one like it.")
         if self.target is None:
             self._check_digits()
             return
+        self._check_theirs("target")
+
+    def _check_theirs(self, whose: str) -> None:
         for name in ("time_steps", "decay", "reset", "encoder", "epochs"):
             if not shared.is_default(self, name):
-                raise ValueError(f"{name} belongs to the embedded network; target has its own.")
+                raise ValueError(f"{name} belongs to the embedded network; {whose} has its own.")
+
+    def _check_own(self) -> None:
+        if self.target is not None:
+            raise ValueError("network and target are two networks to audit: give one of them.")
+        self._check_theirs("network")
+        entry = DATASETS[self.data]
+        if entry.embedded and self.root is not None:
+            raise ValueError(f"root belongs to data sets with files; {self.data} is embedded.")
+        if not entry.embedded and self.root is None:
+            raise ValueError(f"root must be given with data={self.data!r}: the folder of the data set.")
 
     def _check_digits(self) -> None:
         """What of other data is known when they are read."""

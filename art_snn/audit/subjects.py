@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import nn
 
 from art_snn import datasets, models
+from art_snn import settings as shared
 from art_snn.attacks import ATTACKS
 from art_snn.audit.digit_networks import trained
 from art_snn.audit.settings import HELD_OUT, AuditSettings
@@ -44,7 +50,7 @@ class Subjects:
     """Everything that an audit attacks.
 
     :param target: The classifier under attack.
-    :param second: One of the same shape, trained with another seed, for black-box attacks.
+    :param second: One of the same shape, trained with another seed, for black-box attacks; None if there is none.
     :param held_out: Samples on which γ is chosen, neither learned nor attacked.
     :param attacked: Test samples that are attacked.
     :param description: The target, in words.
@@ -54,7 +60,7 @@ class Subjects:
     """
 
     target: PyTorchSNNClassifier
-    second: PyTorchSNNClassifier
+    second: PyTorchSNNClassifier | None
     held_out: Samples
     attacked: Samples
     description: str
@@ -143,6 +149,104 @@ def given(settings: AuditSettings) -> Subjects:
         (False, False),
         data.identity,
     )
+
+
+def own(settings: AuditSettings) -> Subjects:
+    """
+    :param settings: The audit's settings, which name functions that return networks.
+    :return: The networks; and of the data set's test part, in an order that the seed draws, samples to choose γ on and
+        samples to attack. What the networks learned is theirs to know.
+    :raises FileNotFoundError: If the data set is not there.
+    :raises ValueError: If a function cannot be found or fails, or returns no spiking network.
+    """
+    entry = DATASETS[settings.data]
+    network = made("network", str(settings.network))
+    options: dict[str, Any] = {"seed": settings.seed}
+    if entry.events:
+        steps = network.model.time_steps if isinstance(network, PyTorchSNNClassifier) else network.time_steps
+        options["time_steps"] = steps
+    if entry.size is not None:
+        options["size"] = entry.size
+    (_, _), (x, y), low, high = entry.load(*([] if entry.embedded else [settings.root]), **options)
+    if settings.eps > high - low:
+        raise ValueError(f"eps must be at most {high - low:g}, the range of the data, got {settings.eps!r}.")
+    tuned_on = min(HELD_OUT, len(x) // 3)
+    samples = min(settings.samples, len(x) - tuned_on) if shared.is_default(settings, "samples") else settings.samples
+    if samples > len(x) - tuned_on:
+        raise ValueError(
+            f"samples must be at most {len(x) - tuned_on}, the test part of {settings.data} without the {tuned_on} on "
+            f"which γ is chosen, got {samples}."
+        )
+    order = np.random.default_rng(settings.seed).permutation(len(x))
+    held_out, attacked = order[:tuned_on], order[tuned_on : tuned_on + samples]
+
+    def classifier(found: SpikingNetwork | PyTorchSNNClassifier) -> PyTorchSNNClassifier:
+        if isinstance(found, PyTorchSNNClassifier):
+            return found
+        clip = (low, high)
+        loss = nn.CrossEntropyLoss()
+        return PyTorchSNNClassifier(found, loss, x.shape[1:], y.shape[1], clip_values=clip, device_type=settings.device)
+
+    target = classifier(network)
+    second = None if settings.second is None else classifier(made("second", settings.second))
+    for name, one in (("network", target), ("second", second)):
+        if one is not None and (one.input_shape != x.shape[1:] or one.nb_classes != y.shape[1]):
+            raise ValueError(
+                f"{name} takes inputs {one.input_shape} of {one.nb_classes} classes, {settings.data} has "
+                f"{x.shape[1:]} of {y.shape[1]}."
+            )
+    return Subjects(
+        target,
+        second,
+        Samples(x[held_out], y[held_out], held_out),
+        Samples(x[attacked], y[attacked], attacked),
+        f"{settings.network} on {entry.title}, T = {target.model.time_steps}",
+        {"data": settings.seed, "order": settings.seed},
+        (False, False),
+        {"test_arrays": of_arrays(x, y)},
+    )
+
+
+def made(name: str, where: str) -> SpikingNetwork | PyTorchSNNClassifier:
+    """
+    :param name: What is looked for, in messages.
+    :param where: `module:function`, or `file.py:function`.
+    :return: What the function returns, in evaluation mode.
+    :raises ValueError: If it cannot be found, fails, or returns something else.
+    """
+    place, _, function = where.rpartition(":")
+    if not place or not function.isidentifier():
+        raise ValueError(f"{name} must be module:function or file.py:function, got {where!r}.")
+    try:
+        make = getattr(_module(place), function)
+        found = make()
+    except Exception as error:
+        raise ValueError(f"{name} {where} gives no network ({type(error).__name__}: {error}).") from error
+    if not isinstance(found, (SpikingNetwork, PyTorchSNNClassifier)):
+        raise ValueError(
+            f"{name} {where} must return a SpikingNetwork, what art_snn.adapt gives, or a PyTorchSNNClassifier, got "
+            f"{type(found).__name__}."
+        )
+    (found.model if isinstance(found, PyTorchSNNClassifier) else found).eval()
+    return found
+
+
+def _module(place: str) -> ModuleType:
+    """A module by its name, or by its file; beside either, those of its folder are found."""
+    path = Path(place)
+    if path.suffix != ".py":
+        if str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))
+        return import_module(place)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {place}")
+    sys.path.insert(0, str(path.resolve().parent))
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[path.stem] = module  # classes that are pickled are looked up there
+    spec.loader.exec_module(module)
+    return module
 
 
 def _data(settings: AuditSettings, recipes: list[dict[str, Any]]) -> Data:

@@ -33,16 +33,21 @@ def network(context: click.Context, parameter: click.Parameter, value: str | Non
     return value
 
 
-@click.command(cls=SettingsCommand, settings=_settings, callbacks={"target": network, "second": network})
+def second(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A network on disk, or a function that gives one."""
+    return value if value is not None and ":" in value else network(context, parameter, value)
+
+
+@click.command(cls=SettingsCommand, settings=_settings, callbacks={"target": network, "second": second})
 @click.option("--out", type=click.Path(path_type=Path), default=Path("art-snn-audit"), help="Folder for results.")
 def audit(out: Path, **options: Any) -> None:
     """Attack a spiking network under every backward chain.
 
-    Takes the networks --target and --second that art-snn train wrote, or else trains two small ones of the same shape
-    on the embedded digits. Attacks the first with ART's FGSM and PGD, white-box (gradient of the network itself) and
-    black-box (gradient of the second), and prints the attack success rates. Networks that it trained are kept in the
-    output folder: the same settings do not train again. Interrupt it, give the same command, and it goes on with the
-    attack that was not finished.
+    Takes your own --network, or the networks --target and --second that art-snn train wrote, or else trains two small
+    ones of the same shape on the embedded digits. Attacks the first with ART's FGSM and PGD, white-box (gradient of the
+    network itself) and black-box (gradient of the second), and prints the attack success rates. Networks that it
+    trained are kept in the output folder: the same settings do not train again. Interrupt it, give the same command,
+    and it goes on with the attack that was not finished.
     """
     with plain_errors(f"What was finished is kept in {out}: give the same command again to go on."):
         from art_snn.files import held
@@ -71,7 +76,7 @@ def _run_audit(settings: Any, kept: Path, out: Path) -> None:
         result = run_audit(settings, kept, start, advance, write)
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     console.print(report.headline(result), soft_wrap=True, markup=False)
-    for scenario in ("WBA", "BBA"):
+    for scenario in result.settings.scenarios:
         console.print()
         console.print(report.table(result, scenario))
     console.print()
