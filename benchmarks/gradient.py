@@ -30,7 +30,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import nn
 
-from art_snn import PyTorchSNNClassifier
+from art_snn import PyTorchSNNClassifier, adapt
 from art_snn.chains import HART, STBP
 from art_snn.files import replacing
 from benchmarks import networks
@@ -62,6 +62,17 @@ class Case:
             )
             for library in others
         }
+        #: SpikingJelly's network as it is, its gradient ours.
+        self.adapted: PyTorchSNNClassifier | None = None
+        if "spikingjelly" in others:
+            self.adapted = PyTorchSNNClassifier(
+                adapt(networks.SpikingJelly(self.network).body, time_steps).eval(),
+                nn.CrossEntropyLoss(),
+                (3, 32, 32),
+                10,
+                clip_values=(0, 1),
+                device_type=device,
+            )
 
     def predict(self) -> None:
         self.classifier.predict(self.x, batch_size=len(self.x))
@@ -81,6 +92,11 @@ class Case:
         for library, classifier in self.others.items():
             candidates[f"{library} predict"] = lambda c=classifier: c.predict(self.x, batch_size=len(self.x))
             candidates[f"{library} gradient"] = lambda c=classifier: c.loss_gradient(self.x, one_hot)
+        if self.adapted is not None:
+            adapted = self.adapted
+            candidates["adapted predict"] = lambda: adapted.predict(self.x, batch_size=len(self.x))
+            for chain in (name for name in ("hart", "stbp") if name in chains):
+                candidates[f"adapted {chain}"] = lambda chain=chain: adapted.loss_gradient(self.x, self.y, chain=chain)
         return candidates
 
     def training_steps(self) -> dict[str, Callable[[], None]]:

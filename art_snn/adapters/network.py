@@ -16,7 +16,7 @@ from art_snn.adapters.layer import AdaptedLayer, NotAsDescribed
 from art_snn.adapters.library import UNKNOWN, Description, Library, is_scripted, library_of
 from art_snn.adapters.meeting import Pass
 from art_snn.adapters.own import Own, checked
-from art_snn.chains import BackwardChain
+from art_snn.chains import BackwardChain, Native
 from art_snn.encoders import DirectEncoder, Encoder
 from art_snn.engine.affine import NotAffine
 from art_snn.engine.isolate import modes
@@ -110,7 +110,7 @@ class AdaptedNetwork(SpikingNetwork):
         if self.call == "whole" and encoder is not None and not isinstance(encoder, DirectEncoder):
             raise ValueError("encoder must not be given with call='whole': the network takes the input as it is.")
         super().__init__(network, time_steps, encoder, chain)
-        self.training_chain = "native"
+        self.training_chain = Native()
         #: Passes, by modes and shape, whose logits were the network's own.
         self._agreed: set[Any] = set()
         self._layout: Layout | None = None

@@ -94,7 +94,7 @@ class AuditSettings:
         if self.network is not None:
             self._check_own()
             return
-        if self.data != "digits":
+        if not shared.is_default(self, "data"):
             raise ValueError("data belongs to network: target says itself what it learned.")
         if (self.target is None) != (self.second is None):
             raise ValueError("target and second belong together: the network under attack, and one like it.")
