@@ -1,17 +1,21 @@
-"""Neurons of another library as a spiking layer: they run by their own code, and a description says what they do.
+"""Neurons of another library as a spiking layer, and a description that says what they do.
 
-Along the spikes that they fired, Eqs. 1-3 of the description give the potentials m(t). Eq. 4 must then give those very
-spikes: a wrong description never gives a number.
+While the layer is watched, the neurons run by their own code. Along the spikes that they fired, Eqs. 1-3 of the
+description give the potentials m(t), and Eq. 4 must then give those very spikes: a wrong description never gives a
+number. It is watched in the first gradient, the second, fourth, eighth ... of a kind, and whenever a setting of the
+neurons changed; in between the description stands for them.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from art_snn.adapters.library import Description, Library
+from art_snn.engine.isolate import version
 from art_snn.neurons import LIF, NoGain, SpikingLayer, Trace, Value, at, changes
 from art_snn.neurons.values import spread
 
@@ -41,6 +45,9 @@ class AdaptedLayer(SpikingLayer):
         self.form = library.form(module)
         #: What the last step left, as the library gave it.
         self.now: Any = None
+        #: Whether the neurons run by their own code, and the description is compared with them.
+        self.watched = True
+        self._settings: Any = None
         #: Whether its own code runs, which may call the module by another way.
         self.running = False
 
@@ -61,6 +68,14 @@ class AdaptedLayer(SpikingLayer):
             raise type(error)(f"{self.where}: {error}") from None
         assert description is not None
         self.__dict__["_described"] = description
+
+    def changed(self) -> bool:
+        """Whether a setting of the neurons is another than when this was asked before."""
+        module, before = self.module, self._settings
+        plain = {name: value for name, value in vars(module).items() if isinstance(value, (bool, int, float, str))}
+        held = [*module.parameters(), *(buffer for buffer in module.buffers() if buffer.numel())]
+        self._settings = (plain, [(id(value), version(value)) for value in held])
+        return before != self._settings
 
     @property
     def description(self) -> Description:
@@ -90,6 +105,8 @@ class AdaptedLayer(SpikingLayer):
 
     @torch.no_grad()
     def simulate(self, currents: Tensor, *, spikes: Tensor | None = None) -> Tensor:
+        if not self.watched:
+            return self.described.simulate(self.weighted(currents), spikes=spikes)
         return (self._output(currents) != 0).to(currents.dtype)
 
     def _output(self, inputs: Tensor) -> Tensor:
@@ -120,17 +137,30 @@ class AdaptedLayer(SpikingLayer):
 
     @torch.no_grad()
     def trace(self, currents: Tensor, *, spikes: Tensor | None = None) -> Trace:
-        fired, weighted = self.simulate(currents), self.weighted(currents)
+        weighted = self.weighted(currents)
+        if not self.watched:
+            trace = self.described.trace(weighted, spikes=spikes)
+            self._check_limit(trace)
+            return trace
+        fired = self.simulate(currents)
         trace = Trace(weighted, self.described.follow(weighted, fired), fired, self.described)
         self._agree(trace)
         return trace
 
     def begin(self, current: Tensor) -> Any:
+        if self._is_described():
+            return self.described.begin(current)
         self.library.reset(self.module)
         return None, 0
 
+    def _is_described(self) -> bool:
+        """Whether the description runs at a step: a state that the network hands on must be the library's."""
+        return not self.watched and not self.library.returns_state(self.module)
+
     @torch.no_grad()
     def step(self, current: Tensor, state: Any) -> tuple[Tensor, Any]:
+        if self._is_described():
+            return self.described.step(self._at(current, state[1]), state)
         before, t = state
         if self.form == "time-first":  # among neurons that run a step at a time
             out, self.now = self._run(self.module, current[None], before)
@@ -149,6 +179,13 @@ class AdaptedLayer(SpikingLayer):
         if not bool(torch.isfinite(inputs).all()):
             return
         inputs = inputs.contiguous()
+        before, self.watched = self.watched, True
+        try:
+            self._compare(inputs)
+        finally:
+            self.watched = before
+
+    def _compare(self, inputs: Tensor) -> None:
         trace, weight = self.trace(inputs), self._weight(inputs)
         generator = torch.Generator().manual_seed(0)
         largest = min(self.description.limit - 1.0, 3.0)
@@ -186,16 +223,9 @@ class AdaptedLayer(SpikingLayer):
         """
         :raises NotAsDescribed: If Eq. 4 gives other spikes than were fired.
         """
+        self._check_limit(trace)
         m, threshold = trace.potentials, trace.threshold
         expected = m > threshold if self.described.strict else m >= threshold
-        limit = self.description.limit
-        beyond = m > limit * threshold
-        if bool(beyond.any()):
-            place = tuple(int(part) for part in beyond.nonzero()[0])
-            raise NotAsDescribed(
-                f"{self.where} does what its description says up to potentials of {limit:g} thresholds; at step "
-                f"{place[0] + 1} one is {float(m[place]):.6g}, the threshold {_number(threshold, m, place):.6g}."
-            )
         wrong = expected != (trace.spikes != 0)
         if not bool(wrong.any()):
             return
@@ -209,6 +239,24 @@ class AdaptedLayer(SpikingLayer):
                 f"{'fired' if bool(trace.spikes[place]) else 'did not fire'} (described as {self.described}, inputs "
                 f"weighted by {self.description.weight!r})."
             )
+
+    def _check_limit(self, trace: Trace) -> None:
+        """
+        :raises NotAsDescribed: If a potential is beyond what the description holds for.
+        """
+        limit, m, threshold = self.description.limit, trace.potentials, trace.threshold
+        beyond = m > limit * threshold if math.isfinite(limit) else None
+        if beyond is not None and bool(beyond.any()):
+            place = tuple(int(part) for part in beyond.nonzero()[0])
+            raise NotAsDescribed(
+                f"{self.where} does what its description says up to potentials of {limit:g} thresholds; at step "
+                f"{place[0] + 1} one is {float(m[place]):.6g}, the threshold {_number(threshold, m, place):.6g}."
+            )
+
+    def _at(self, inputs: Tensor, step: int) -> Tensor:
+        """The currents of one step, of inputs `(B, ...)`."""
+        weight = self._weight(inputs[None][:0])
+        return inputs if not isinstance(weight, Tensor) and weight == 1.0 else inputs * at(weight, step)
 
     def extra_repr(self) -> str:
         return f"{self.where}, {self.description}"

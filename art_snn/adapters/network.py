@@ -113,6 +113,8 @@ class AdaptedNetwork(SpikingNetwork):
         self.training_chain = Native()
         #: Passes, by modes and shape, whose logits were the network's own.
         self._agreed: set[Any] = set()
+        #: How many there were.
+        self._runs: dict[Any, int] = {}
         self._layout: Layout | None = None
         self._reset()
 
@@ -152,6 +154,7 @@ class AdaptedNetwork(SpikingNetwork):
         return self._read(out, len(frames), frames.shape[1])
 
     def run(self, frames: Tensor, visitor: Visitor) -> Tensor:
+        self._watch(frames)
         before = torch.get_rng_state()
         pass_ = Pass(self.layers, visitor, self.layout, single=False)
         with self._begun_anew(), pass_.under_way():
@@ -230,6 +233,15 @@ class AdaptedNetwork(SpikingNetwork):
         """Whether the network's output has time, and not logits already."""
         single = isinstance(out, Tensor) and out.dim() == 2 and len(out) == batch
         return not callable(self.readout) and not (single and self.call != "step")
+
+    def _watch(self, frames: Tensor) -> None:
+        """Say whether the neurons run by their own code in this pass, and are compared with their descriptions."""
+        key = (modes(self), tuple(frames.shape))
+        number = self._runs[key] = self._runs.get(key, 0) + 1
+        changed = [layer.changed() for layer in self.layers]
+        watched = number & (number - 1) == 0 or any(changed)
+        for layer in self.layers:
+            layer.watched = watched
 
     def _compare(self, frames: Tensor, logits: Tensor, random: Tensor, pass_: Pass) -> None:
         """Once for each kind of pass: what met the engine gives what the network gives by itself."""
@@ -316,7 +328,7 @@ class AdaptedNetwork(SpikingNetwork):
     def tapped(self, module: nn.Module) -> SpikingNetwork:
         network = object.__new__(_Tapped)
         vars(network).update(vars(self))
-        vars(network).update(tap=module, seen=Seen(), readout="mean", training=False, shape=(), _agreed=set())
+        vars(network).update(tap=module, seen=Seen(), readout="mean", training=False, shape=(), _agreed=set(), _runs={})
         return network
 
     def extra_repr(self) -> str:
