@@ -7,6 +7,10 @@ import gc
 import io
 import logging
 import pickle
+import re
+from contextlib import nullcontext
+from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -278,9 +282,12 @@ class TestSpikingJelly:
         net = self.network("ParametricLIFNode", "m", init_tau=2.0)
         network = adapt(net, T).train()
         network.training_chain = "stbp"
+        norm = nn.BatchNorm1d(10)
+        net.append(self.layer.SeqToANNContainer(norm))
         logging.disable(logging.NOTSET)
         F.cross_entropy(network(x), torch.arange(5)).backward()
         assert net[0][0].weight.grad.any() and net[1].w.grad is None
+        assert norm.num_batches_tracked == 1  # what is compared leaves no trace
         assert "STBP does not train what neurons themselves depend on" in caplog.text
 
 
@@ -363,7 +370,7 @@ class TestSnnTorch:
         net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), self.snntorch.Leaky(0.9, init_hidden=True, output=True))
         network = adapt(net, T, call="step", readout=lambda out: out[1].mean(0)).eval()
         for chain in ("hart", "stbp"):
-            with pytest.raises(ValueError, match="depends on the state of Leaky at body.2"):
+            with pytest.raises(ValueError, match="depends on the state of Leaky at body[.]2"):
                 gradient(network, images(), chain)
         assert gradient(network, images(), "native").any()
 
@@ -510,6 +517,9 @@ class TestNIR:
         assert collapsed.any() and network.route.name == "collapsed"
         network.gradient_route = "step-by-step"
         assert close(gradient(network, x, HART()), collapsed)
+        network.gradient_route = "auto"
+        for _ in range(4):  # with the neurons' own code, and with their description
+            assert close(gradient(network, x, HART()), collapsed)
         native = gradient(network, x, Native())
         assert not close(native, collapsed, 1e-3), "the library's own gradient in the chain's place"
 
@@ -670,7 +680,7 @@ class TestOwnClasses:
             def forward(self, x):
                 return self.lif(self.linear(x.flatten(1)).repeat(T, 1)).view(T, -1, 10)
 
-        with pytest.raises(ValueError, match="LIFSpike at body.lif runs by another way"):
+        with pytest.raises(ValueError, match="LIFSpike at body[.]lif runs by another way"):
             gradient(adapt(Past(), T, call="whole", neurons=self.DESCRIBED).eval(), images(), "hart")
         used = adapt(Called(), T, call="whole", neurons=self.DESCRIBED).eval()
         assert gradient(used, images(), "hart").any()  # one that is not used is left alone
@@ -736,6 +746,73 @@ class TestArguments:
             gradient(ours(IF), images(), Native())
         with pytest.raises(ValueError, match="training_chain must follow the simulation, which Native does not"):
             ours(IF).training_chain = "native"
+
+
+TABLE = re.findall(
+    r"^\| (SpikingJelly|snnTorch|Norse) `(\w+)` \| ([\d., ]+) \| (.*) \|$",
+    (Path(__file__).parents[1] / "docs" / "adapt.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+
+
+class TestTheTableOfTheDocs:
+    """docs/adapt.md says which classes of which releases are adapted, left in autograd, or refused."""
+
+    ARGUMENTS = {
+        "PSN": {"T": T},
+        "Leaky": {"beta": 0.9},
+        "Lapicque": {"beta": 0.9},
+        "Synaptic": {"alpha": 0.9, "beta": 0.9},
+        "Alpha": {"alpha": 0.9, "beta": 0.8},
+        "RLeaky": {"beta": 0.9, "linear_features": 4},
+        "SLSTM": {"input_size": 4, "hidden_size": 4},
+        "LIFRecurrentCell": {"input_size": 4, "hidden_size": 4},
+        "LSNNCell": {},
+    }
+
+    def module(self, library, kind):
+        if library == "SpikingJelly":
+            pytest.importorskip("spikingjelly")
+            from spikingjelly.activation_based import layer, neuron
+
+            if kind == "ElementWiseRecurrentContainer":
+                return layer.ElementWiseRecurrentContainer(neuron.IFNode(), lambda x, y: x + y)
+            found = getattr(neuron, kind, None)
+        else:
+            found = getattr(pytest.importorskip("snntorch" if library == "snnTorch" else "norse.torch"), kind)
+        if found is None:
+            pytest.skip("this version has none")
+        return found(**self.ARGUMENTS.get(kind, {}))
+
+    def test_it_is_read(self):
+        assert len(TABLE) >= 24
+
+    @pytest.mark.parametrize(("library", "kind", "release", "status"), TABLE)
+    def test_each_line_is_true(self, library, kind, release, status):
+        net = nn.Sequential(nn.Linear(4, 4), self.module(library, kind))
+        if status.startswith("adapted"):
+            network = adapt(net, T, call="sequence" if kind in ("LIF", "IAF") else "step")
+            assert [layer.module for layer in network.layers] == [net[1]]
+        else:
+            match = "no neurons that are known" if status.startswith("an ordinary layer") else "cannot be adapted"
+            with pytest.raises(ValueError, match=match):
+                adapt(net, T, call="step")
+
+    def test_the_releases_are_those_that_are_tested(self):
+        names = {"SpikingJelly": "spikingjelly", "snnTorch": "snntorch", "Norse": "norse"}
+        for library, _, release, _ in TABLE:
+            try:
+                assert metadata.version(names[library]) in release.split(", ") or library == "SpikingJelly"
+            except metadata.PackageNotFoundError:
+                continue
+
+    @pytest.mark.parametrize("flag", [{"inhibition": True}, {"state_quant": lambda mem: mem}])
+    def test_leaky_with_more_than_its_equations(self, flag):
+        snntorch = pytest.importorskip("snntorch")
+        with pytest.warns(UserWarning) if "inhibition" in flag else nullcontext():
+            lif = snntorch.Leaky(0.9, **flag)
+        with pytest.raises(ValueError, match="cannot be adapted"):
+            adapt(nn.Sequential(nn.Linear(4, 4), lif), T, call="step")
 
 
 class TestClassifier:

@@ -226,3 +226,107 @@ def test_training_does_not_lose_it_either(library, run, tmp_path):
 
 def in_front(folder: Path) -> str:
     return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+OWN = """
+import torch
+from torch import nn
+import art_snn
+from art_snn import LIF, PyTorchSNNClassifier, SpikingNetwork, models
+
+
+class Neurons(nn.Module):
+    def forward(self, x):  # (T*B, ...)
+        x, v, spikes = x.unflatten(0, (2, -1)), 0.0, []
+        for now in x:
+            m = 0.5 * v + now
+            spikes.append((m >= 0.2).to(x.dtype))
+            v = m * (1 - spikes[-1])
+        return torch.stack(spikes).flatten(0, 1)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 40), Neurons(), nn.Linear(40, 10))
+
+    def forward(self, x):
+        return self.layers(x.repeat(2, 1, 1, 1)).unflatten(0, (2, -1))
+
+
+def describe(module):
+    return LIF(0.5, 0.2)
+
+
+def make(seed=0):
+    torch.manual_seed(seed)
+    return art_snn.adapt(Net(), 2, call="whole", neurons={Neurons: describe})
+
+
+def other():
+    loss = nn.CrossEntropyLoss()
+    return PyTorchSNNClassifier(make(1), loss, (1, 8, 8), 10, clip_values=(0, 1), device_type="cpu")
+
+
+def wide():
+    network = SpikingNetwork(nn.Sequential(nn.Linear(9, 9), LIF()), 2)
+    return PyTorchSNNClassifier(network, nn.CrossEntropyLoss(), (9,), 9, device_type="cpu")
+
+
+def plain():
+    return nn.Linear(64, 10)
+
+
+def fails():
+    raise RuntimeError("no weights here")
+"""
+
+
+class TestOwnNetworks:
+    """--network: a function that returns a network, adapted or not, or a classifier."""
+
+    FEW = ("--samples", "30", "--sweep", "", "--chains", "stbp,hart", "--attacks", "fgsm")
+
+    @pytest.fixture
+    def file(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "own_networks.py").write_text(OWN)
+        yield "own_networks.py"
+        sys.modules.pop("own_networks", None)
+
+    def test_it_is_attacked_white_box(self, file, tmp_path):
+        found = invoke("audit", "--network", f"{file}:make", *self.FEW, "--out", "out")
+        assert found.exit_code == 0, found.output
+        assert "own_networks.py:make on digits, T = 2" in found.output and "30 attacked samples" in found.output
+        assert "white-box FGSM" in found.output and "black-box" not in found.output
+        results = json.loads((tmp_path / "out" / "results.json").read_text())
+        assert results["clean_accuracy"]["second"] is None and results["seeds"] == {"data": 0, "order": 0}
+        assert {row["scenario"] for row in results["results"]} == {"WBA"}
+
+    def test_a_module_by_name_and_a_second_network(self, file, tmp_path):
+        networks = ("--second", "own_networks:other", "--network", "own_networks:make")
+        found = invoke("audit", *networks, *self.FEW, "--out", "out")
+        assert found.exit_code == 0, found.output
+        assert "black-box FGSM" in found.output and "(second network: " in found.output
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--network", "own_networks.py"], "network must be module:function or file.py:function"),
+            (["--network", "nowhere.py:make"], "there is no file nowhere.py"),
+            (["--network", "no_such_module:make"], "No module named 'no_such_module'"),
+            (["--network", "own_networks.py:nothing"], "has no attribute 'nothing'"),
+            (["--network", "own_networks.py:fails"], "gives no network (RuntimeError: no weights here)"),
+            (["--network", "own_networks.py:plain"], "must return a SpikingNetwork, what art_snn.adapt gives"),
+            (["--network", "own_networks.py:wide"], "takes inputs (9,) of 9 classes, digits has (1, 8, 8) of 10"),
+            (["--network", "own_networks.py:make", "--samples", "1000"], "samples must be at most 240"),
+            (["--network", "own_networks.py:make", "--epochs", "3"], "epochs belongs to the embedded network"),
+            (["--network", "own_networks.py:make", "--data", "cifar10"], "root must be given with data='cifar10'"),
+            (["--network", "own_networks.py:make", "--root", "."], "root belongs to data sets with files"),
+            (["--data", "cifar10"], "data belongs to network"),
+        ],
+    )
+    def test_what_cannot_be_is_a_message(self, file, arguments, message):
+        found = invoke("audit", *arguments, "--out", "out")
+        assert found.exit_code != 0 and message in " ".join(found.output.replace("│", " ").split())
+        assert "Traceback" not in found.output

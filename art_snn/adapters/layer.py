@@ -48,6 +48,8 @@ class AdaptedLayer(SpikingLayer):
         #: Whether the neurons run by their own code, and the description is compared with them.
         self.watched = True
         self._settings: Any = None
+        #: Whether the network hands its state on from step to step.
+        self.hands_on = False
         #: Whether its own code runs, which may call the module by another way.
         self.running = False
 
@@ -155,7 +157,7 @@ class AdaptedLayer(SpikingLayer):
 
     def _is_described(self) -> bool:
         """Whether the description runs at a step: a state that the network hands on must be the library's."""
-        return not self.watched and not self.library.returns_state(self.module)
+        return not self.watched and not self.hands_on and not self.library.returns_state(self.module)
 
     @torch.no_grad()
     def step(self, current: Tensor, state: Any) -> tuple[Tensor, Any]:

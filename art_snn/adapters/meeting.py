@@ -103,6 +103,7 @@ class _Meeting:
         if layer.running:
             return getattr(type(module), str(library.functional(module)))(module, inputs, states, *others, **named)
         self._check_state(states)
+        layer.hands_on = True
         self.pass_.meet(layer)
         spikes = self._visit(inputs[0])
         state = library.memories(module)

@@ -19,7 +19,7 @@ from art_snn.adapters.own import Own, checked
 from art_snn.chains import BackwardChain, Native
 from art_snn.encoders import DirectEncoder, Encoder
 from art_snn.engine.affine import NotAffine
-from art_snn.engine.isolate import modes
+from art_snn.engine.isolate import buffers_kept, modes
 from art_snn.engine.layout import Layout, Unfold
 from art_snn.engine.problem import Seen
 from art_snn.engine.visit import stays
@@ -155,7 +155,7 @@ class AdaptedNetwork(SpikingNetwork):
 
     def run(self, frames: Tensor, visitor: Visitor) -> Tensor:
         self._watch(frames)
-        before = torch.get_rng_state()
+        before = self._random()
         pass_ = Pass(self.layers, visitor, self.layout, single=False)
         with self._begun_anew(), pass_.under_way():
             out = self._called(frames, pass_)
@@ -243,17 +243,28 @@ class AdaptedNetwork(SpikingNetwork):
         for layer in self.layers:
             layer.watched = watched
 
-    def _compare(self, frames: Tensor, logits: Tensor, random: Tensor, pass_: Pass) -> None:
+    def _random(self) -> list[Tensor]:
+        """Where torch's generators stand, on the CPU and on the devices of the weights."""
+        devices = sorted({p.device for p in self.parameters() if p.is_cuda}, key=str)
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
+
+    def _draw_from(self, states: list[Tensor]) -> None:
+        devices = sorted({p.device for p in self.parameters() if p.is_cuda}, key=str)
+        torch.set_rng_state(states[0])
+        for device, state in zip(devices, states[1:], strict=True):
+            torch.cuda.set_rng_state(state, device)
+
+    def _compare(self, frames: Tensor, logits: Tensor, random: list[Tensor], pass_: Pass) -> None:
         """Once for each kind of pass: what met the engine gives what the network gives by itself."""
         key = (modes(self), tuple(frames.shape))
         if key in self._agreed:
             return
-        after = torch.get_rng_state()
-        torch.set_rng_state(random)
+        after = self._random()
+        self._draw_from(random)
         past = {layer.module: layer for layer in self.layers if layer not in pass_.ran}
-        with torch.no_grad(), _running(past) as running:
+        with torch.no_grad(), buffers_kept(self), _running(past) as running:
             expected = self.native(frames.detach())
-        torch.set_rng_state(after)
+        self._draw_from(after)
         if running:
             raise ValueError(
                 f"{past[running.pop()].where} runs by another way than its call, so that no chain can cross it. Only "
