@@ -370,7 +370,7 @@ class TestSnnTorch:
         net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), self.snntorch.Leaky(0.9, init_hidden=True, output=True))
         network = adapt(net, T, call="step", readout=lambda out: out[1].mean(0)).eval()
         for chain in ("hart", "stbp"):
-            with pytest.raises(ValueError, match="depends on the state of Leaky at body[.]2"):
+            with pytest.raises(ValueError, match=r"depends on the state of Leaky at body\.2"):
                 gradient(network, images(), chain)
         assert gradient(network, images(), "native").any()
 
@@ -680,7 +680,7 @@ class TestOwnClasses:
             def forward(self, x):
                 return self.lif(self.linear(x.flatten(1)).repeat(T, 1)).view(T, -1, 10)
 
-        with pytest.raises(ValueError, match="LIFSpike at body[.]lif runs by another way"):
+        with pytest.raises(ValueError, match=r"LIFSpike at body\.lif runs by another way"):
             gradient(adapt(Past(), T, call="whole", neurons=self.DESCRIBED).eval(), images(), "hart")
         used = adapt(Called(), T, call="whole", neurons=self.DESCRIBED).eval()
         assert gradient(used, images(), "hart").any()  # one that is not used is left alone
