@@ -393,9 +393,56 @@ class TestSnnTorch:
             gradient(network, images(), "hart")
         assert gradient(network, images(), "native").any()
 
-    @pytest.mark.parametrize("kind", ["Synaptic", "RLeaky", "Alpha"])
+    @pytest.mark.parametrize("hidden", [True, False])
+    @pytest.mark.parametrize("reset", ["subtract", "none"])
+    def test_a_synapse_stays_in_autograd(self, reset, hidden):
+        """The same neurons by a loop of its own, its threshold crossed by the triangle, and autograd."""
+        make = self.snntorch.Synaptic
+        settings = {"alpha": 0.6, "beta": 0.8, "reset_mechanism": reset}
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv, self.linear, self.readout = layers()
+                self.lif = make(**settings)
+
+            def forward(self, x):
+                syn, mem = self.lif.reset_mem()
+                out = []
+                for _ in range(T):
+                    spikes, syn, mem = self.lif(self.conv(x), syn, mem)
+                    out.append(self.readout(self.linear(F.avg_pool2d(spikes, 2).flatten(1))))
+                return torch.stack(out)
+
+        conv, linear, readout = layers()
+        if hidden:
+            lif = make(**settings, init_hidden=True)
+            net = nn.Sequential(conv, lif, nn.AvgPool2d(2), nn.Flatten(), linear, readout)
+        else:
+            net = Net()
+        network, x = adapt(net, T, call="step" if hidden else "whole").eval(), images()
+        leaf, syn, mem, logits = x.clone().requires_grad_(), 0.0, 0.0, 0.0
+        for _ in range(T):
+            syn = 0.6 * syn + conv(leaf)
+            fired = (mem > 1.0) * 1.0 if torch.is_tensor(mem) and reset == "subtract" else 0.0
+            mem = 0.8 * mem + syn - fired
+            spikes = Fire.apply(mem - 1.0 - 1e-9)
+            logits = logits + readout(linear(F.avg_pool2d(spikes, 2).flatten(1))) / T
+        F.cross_entropy(logits, torch.arange(5)).backward()
+        for _ in range(4):  # with the neurons' own code, and with their description
+            assert close(gradient(network, x, STBP()), leaf.grad, 1e-4) and leaf.grad.any()
+        assert gradient(network, x, HART()).any() and network.route.name == "step-by-step"
+
+    @pytest.mark.parametrize("kind", ["Synaptic", "Lapicque"])
+    def test_a_reset_to_zero_that_forgets_more_is_refused(self, kind):
+        settings = {"alpha": 0.6} if kind == "Synaptic" else {}
+        lif = getattr(self.snntorch, kind)(beta=0.8, reset_mechanism="zero", init_hidden=True, **settings)
+        with pytest.raises(ValueError, match="forgets the input of the step after a spike"):
+            adapt(nn.Sequential(nn.Linear(4, 4), lif), T, call="step")
+
+    @pytest.mark.parametrize("kind", ["RLeaky", "Alpha"])
     def test_other_neurons_are_refused_in_a_sentence(self, kind):
-        settings = {"Synaptic": {"alpha": 0.9}, "RLeaky": {"linear_features": 4}, "Alpha": {"alpha": 0.9}}[kind]
+        settings = {"RLeaky": {"linear_features": 4}, "Alpha": {"alpha": 0.9}}[kind]
         beta = 0.8
         with pytest.raises(ValueError, match=f"{kind} cannot be adapted"):
             adapt(nn.Sequential(nn.Linear(4, 4), getattr(self.snntorch, kind)(beta=beta, **settings)), T, call="step")
@@ -831,6 +878,23 @@ class TestClassifier:
         )
         classifier.fit(x, y, batch_size=64, nb_epochs=6)
         return classifier, test
+
+    def test_a_generator_and_an_adversarial_trainer_train_it(self, trained):
+        from art.attacks.evasion import FastGradientMethod
+        from art.data_generators import NumpyDataGenerator
+        from art.defences.trainer import AdversarialTrainer
+
+        (x, y), _, _, _ = datasets.digits(seed=0)
+        for train in ("generator", "trainer"):
+            classifier = copy.deepcopy(trained[0])
+            before = classifier.model.body[0].weight.detach().clone()
+            if train == "generator":
+                classifier.fit_generator(NumpyDataGenerator(x[:128], y[:128], 64, 128), nb_epochs=1)
+            else:
+                attack = FastGradientMethod(classifier, eps=0.1)
+                AdversarialTrainer(classifier, attack, ratio=0.5).fit(x[:128], y[:128], batch_size=64, nb_epochs=1)
+                assert classifier.model.route.name == "collapsed"
+            assert (classifier.model.body[0].weight - before).abs().max() > 0
 
     def test_fit_trains_it_and_attacks_fool_it(self, trained):
         from art.attacks.evasion import FastGradientMethod

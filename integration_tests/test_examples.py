@@ -13,7 +13,12 @@ from art_snn.chains.names import everywhere
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("attack_*.py"))
-NEEDS = {"attack_spikingjelly": "spikingjelly", "attack_snntorch": "snntorch", "attack_norse": "norse"}
+NEEDS = {
+    "attack_spikingjelly": "spikingjelly",
+    "attack_snntorch": "snntorch",
+    "attack_norse": "norse",
+    "attack_nir": "nirtorch",
+}
 
 
 def test_there_is_one_for_each_library():

@@ -97,6 +97,22 @@ def test_figures_and_progress_wait_for_their_use(room):
     assert not {"matplotlib", "psutil"} & set(ast.literal_eval(python(WATCHED + code)))
 
 
+def test_no_library_is_imported_before_a_network_of_it_comes():
+    code = """
+import torch, sys
+from torch import nn
+from art_snn import LIF, adapt, adapters
+
+class Mine(nn.Module):
+    def forward(self, x):
+        return (x >= 1.0).to(x.dtype)
+
+adapt(nn.Sequential(nn.Linear(4, 4), Mine()), 1, call="step", neurons={Mine: lambda m: LIF()})
+print(sorted({"spikingjelly", "snntorch", "norse", "nir", "sinabs"} & set(sys.modules)))
+"""
+    assert python(code).strip() == "[]"
+
+
 #: What a plain install leaves out.
 EXTRAS = ("images", "events", "tensorboard", "spikingjelly", "snntorch", "norse", "nir")
 

@@ -96,6 +96,10 @@ class Library:
         """What :meth:`functional` gives for a state."""
         return None
 
+    def packed(self, spikes: Tensor, state: Any) -> Any:
+        """What a neuron module gives that gives its state too."""
+        return spikes, state
+
     def learns_only(self, module: nn.Module) -> bool:
         """Whether a neuron module has a derivative of its own in training mode only."""
         return False

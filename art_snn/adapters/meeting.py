@@ -107,8 +107,8 @@ class _Meeting:
         self.pass_.meet(layer)
         spikes = self._visit(inputs[0])
         state = library.memories(module)
-        self.given = _sealed(None if self.pass_.single else state, spikes, layer.where)
-        return (spikes,), self.given if isinstance(self.given, tuple) else tuple(self.given for _ in state)
+        self.given = _sealed(state, spikes, layer.where, self.pass_.single)
+        return (spikes,), self.given
 
     def __call__(self, x: Tensor, *state: Any, **named: Any) -> Any:
         layer = self.layer
@@ -121,9 +121,9 @@ class _Meeting:
         spikes = self._visit(self._through_synapse(x))
         if not library.returns_state(module):
             return spikes
-        numbers = None if self.pass_.single or layer.form != "step" else layer.now
-        self.given = _sealed(numbers, spikes, layer.where)
-        return spikes, self.given
+        numbers = layer.now if layer.form == "step" else None
+        self.given = _sealed(numbers, spikes, layer.where, self.pass_.single)
+        return library.packed(spikes, self.given)
 
     def _visit(self, x: Tensor) -> Tensor:
         if self.layer.form == "batch-first":
@@ -178,14 +178,14 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return bool(torch.equal(one.detach(), other.detach()))
 
 
-def _sealed(state: Any, spikes: Tensor, where: str) -> Any:
+def _sealed(state: Any, spikes: Tensor, where: str, single: bool) -> Any:
     """A state to hand on, of whose numbers no gradient is known; no numbers at all, where no neuron ran."""
-    if state is None:
+    if state is None or (single and not isinstance(state, tuple)):
         return torch.full(spikes.shape, torch.nan, dtype=spikes.dtype, device=spikes.device)
     if isinstance(state, Tensor):
         return _Sealed.apply(state, spikes, where)
     if isinstance(state, tuple):
-        parts = [_sealed(part, spikes, where) for part in state]
+        parts = [_sealed(part, spikes, where, single) for part in state]
         return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
     return state
 

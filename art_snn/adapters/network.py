@@ -111,6 +111,7 @@ class AdaptedNetwork(SpikingNetwork):
             raise ValueError("encoder must not be given with call='whole': the network takes the input as it is.")
         super().__init__(network, time_steps, encoder, chain)
         self.training_chain = Native()
+        self.training = network.training  # of a network that is in evaluation mode, a gradient is an attack's
         #: Passes, by modes and shape, whose logits were the network's own.
         self._agreed: set[Any] = set()
         #: How many there were.

@@ -1,4 +1,4 @@
-r"""snnTorch's neurons: Leaky and Lapicque.
+r"""snnTorch's neurons: Leaky, Lapicque and Synaptic.
 
 With ρ(t) = 1 where mem(t-1) > θ, held constant in the gradient:
 
@@ -10,7 +10,9 @@ With ρ(t) = 1 where mem(t-1) > θ, held constant in the gradient:
 
 fired at mem > θ, and worth `graded_spikes_factor`. Without `reset_delay` the reset of a spike is taken at once, which
 is one by θ as long as no potential passes 2 θ; one that does is an error.
-Lapicque has β = 1 - Δt / RC, and inputs weighted by Δt / C.
+Lapicque has β = 1 - Δt / RC, and inputs weighted by Δt / C. Synaptic has a synapse, syn = α syn + x, for x: it stays in
+autograd, and the neurons are cut at the membrane. The reset to zero of these two is another, which forgets the input of
+the step after a spike too.
 """
 
 from __future__ import annotations
@@ -40,8 +42,10 @@ class SnnTorch(Library):
         if kind is snntorch.Lapicque:
             step = number(module.time_step / (module.R * module.C))
             return _described(module, 1.0 - step, number(module.R) * step)
+        if kind is snntorch.Synaptic:
+            return _described(module, number(module.beta.clamp(0, 1)), 1.0)
         raise Refused(
-            f"snnTorch's {kind.__name__} cannot be adapted: only Leaky and Lapicque follow Eqs. 1-4"
+            f"snnTorch's {kind.__name__} cannot be adapted: only Leaky, Lapicque and Synaptic follow Eqs. 1-4"
             + (", it is recurrent." if kind.__name__.startswith(("R", "SLSTM", "SConv")) else ".")
         )
 
@@ -62,9 +66,27 @@ class SnnTorch(Library):
         return bool(module.output or not module.init_hidden)
 
     def run(self, module: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        given = () if state is None or self.keeps_state(module) else (state,)
+        """Behind its synapse, which stands for itself: there its current is the input, whatever it was before."""
+        given: tuple[Any, ...] = () if state is None or self.keeps_state(module) else (state,)
+        if self.has_synapse(module):
+            if given:
+                given = (torch.zeros_like(x), state[1])
+            elif isinstance(module.syn, Tensor):
+                module.syn = torch.zeros_like(x)
         out = type(module).forward(module, x, *given)
-        return out if self.returns_state(module) else (out, None)
+        if not self.returns_state(module):
+            return out, None
+        return out[0], out[1:] if self.has_synapse(module) else out[1]
+
+    def has_synapse(self, module: nn.Module) -> bool:
+        return isinstance(module, snntorch.Synaptic)
+
+    def synapse(self, module: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        syn = x if state is None else module.alpha.clamp(0, 1) * state + x
+        return syn, syn
+
+    def packed(self, spikes: Tensor, state: Any) -> Any:
+        return (spikes, *state) if isinstance(state, tuple) else (spikes, state)
 
 
 def _described(module: Any, beta: Any, weight: Any) -> Description:
@@ -72,6 +94,11 @@ def _described(module: Any, beta: Any, weight: Any) -> Description:
         if getattr(module, flag):
             raise Refused(f"snnTorch's {type(module).__name__} with {what} cannot be adapted: Eqs. 1-4 have none.")
     reset, delayed = module.reset_mechanism, getattr(module, "reset_delay", True)
+    if reset == "zero" and not isinstance(module, snntorch.Leaky):
+        raise Refused(
+            f"snnTorch's {type(module).__name__} with reset_mechanism='zero' cannot be adapted: it forgets the input "
+            "of the step after a spike, which Eqs. 1-4 do not."
+        )
     threshold = number(module.threshold)
     lif = LIF(
         decay=beta,

@@ -50,7 +50,8 @@ def due(problem: Problem, frames: Tensor, chains: Sequence[BackwardChain]) -> Du
     :return: What is to be compared at this gradient.
     """
     now = modes(problem)
-    kinds = ((now, *frames.shape[:2]), (now, frozenset(map(repr, chains))))
+    # Numbers are compared where something may be collapsed: gradients that nobody would collapse do not count.
+    kinds = ((now, *frames.shape[:2], any(chain.has_gain for chain in chains)), (now, frozenset(map(repr, chains))))
     counted = [problem.seen.gradients.get(kind, 0) + 1 for kind in kinds]
     problem.seen.gradients.update(zip(kinds, counted, strict=True))
     numbers, layers = (number & (number - 1) == 0 for number in counted)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from art_snn.neurons.dynamics import RESETS, begin, charge, derivative, fire, follow, sensitivities, settle, simulate
 from art_snn.neurons.layer import Between, SpikingLayer, Trace
-from art_snn.neurons.values import Value, at, checked, shown, within
+from art_snn.neurons.values import Value, at, checked, shown, spanned, within
 
 #: What neurons are set by, and may be a number, a tensor, or a parameter.
 VALUES = ("decay", "threshold", "v_rest", "reset_by", "v_init", "scale")
@@ -68,9 +68,9 @@ class LIF(SpikingLayer):
         for name, value in zip(VALUES, given, strict=True):
             self._set(name, value)
         if not within(self._given("decay", 0.5), 0.0, 1.0):
-            raise ValueError(f"decay must be in (0, 1], got {decay!r}.")
+            raise ValueError(f"decay must be in (0, 1], got {spanned(decay)}.")
         if not within(self._given("threshold", 1.0), 0.0, math.inf):
-            raise ValueError(f"threshold must be > 0, got {threshold!r}.")
+            raise ValueError(f"threshold must be > 0, got {spanned(threshold)}.")
         v_rest, threshold = self._given("v_rest", 0.0), self._given("threshold", math.inf)
         plain = not isinstance(v_rest, Tensor) and not isinstance(threshold, Tensor)
         if plain and v_rest >= threshold:

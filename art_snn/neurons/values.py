@@ -107,3 +107,11 @@ def shown(value: Value | None) -> str:
     if not isinstance(value, Tensor):
         return repr(value)
     return f"{type(value).__name__}{tuple(value.shape)}"
+
+
+def spanned(value: object) -> str:
+    """What was given for a setting, in an error: of a tensor its kind, shape and range."""
+    if not isinstance(value, Tensor) or value.is_meta or value.numel() == 0:
+        return repr(value)
+    low, high = value.detach().aminmax()
+    return f"{shown(value)} from {float(low):g} to {float(high):g}"
