@@ -368,6 +368,19 @@ def test_numbers_are_compared_up_to_the_output():
     assert nets.relative(got, nets.gradient(network, x, HART(), "step-by-step")) == 0.0
 
 
+@pytest.mark.parametrize("before", [1, 2, 5])
+def test_numbers_are_compared_at_the_first_gradient_that_may_be_collapsed(before):
+    """However many there were before that nobody would collapse."""
+    network = nets.build(time_steps=4)
+    network.body.append(Call(lambda x: x * (0.5 + 2.0 / len(x))))
+    x = nets.image(1)
+    for _ in range(before):
+        nets.gradient(network, x, STBP())
+    got = nets.gradient(network, x, HART())
+    assert network.route.reason.startswith("the output is not its mean over time")
+    assert nets.relative(got, nets.gradient(network, x, HART(), "step-by-step")) == 0.0
+
+
 def test_numbers_are_compared_at_every_batch_size():
     network = nets.build(time_steps=4, extra=Call(lambda x: x if len(x) > 16 else 2.0 * x))
     for batch, route in ((2, "collapsed"), (8, "step-by-step")):
