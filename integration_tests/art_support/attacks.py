@@ -143,7 +143,7 @@ def laser(estimator: Any) -> dict[str, Any]:
 def quick_attacks(estimator: Any, norm: Any = np.inf) -> dict[str, Any]:
     from art.attacks.evasion import AutoProjectedGradientDescent, SquareAttack
 
-    # Large: AutoAttack leaves a sample that it does not fool as it was, and how a network rounds decides which those are.
+    # Large, since AutoAttack leaves as it was what it does not fool, which rounding decides where few steps are taken.
     eps = 0.5 * reach(norm)
     shared = {"norm": norm, "eps": eps, "max_iter": 3, "verbose": False}
     return {
