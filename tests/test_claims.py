@@ -15,7 +15,7 @@ from art_snn.chains import BPTR, CBA, HART, RGA, STBP, BackwardChain, Mixed, Rat
 from art_snn.encoders import Encoder
 from art_snn.engine.claims import NotAsClaimed
 from art_snn.neurons import Dynamics, NotGiven, SpikingLayer, Trace
-from art_snn.surrogates import triangle
+from art_snn.surrogates import Triangle
 from tests import networks as nets
 from tests.networks import Call
 
@@ -59,7 +59,7 @@ class Unrolled(SpikingLayer):
         v, spikes = 0.0, []
         for current in x.unflatten(0, (self.time_steps, -1)):
             m = 0.9 * v - 0.4 * v * v + current
-            slope = triangle(m.detach(), 1.0, self.gamma)
+            slope = Triangle(self.gamma).at((m.detach() - 1.0).abs())
             s = (m.detach() >= 1.0).to(m.dtype) + (m - m.detach()) * slope
             v = m - m * s
             spikes.append(s)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from art_snn.chains.state import Run, running
 from art_snn.neurons import State, Trace, Value
+from art_snn.surrogates import Surrogate, Triangle, chosen
 
 
 class BackwardChain:
@@ -103,12 +104,26 @@ class BackwardChain:
         yield 1.0, self
 
 
-def check_gamma(gamma: float) -> float:
+@dataclass(frozen=True, init=False, repr=False)
+class SurrogateChain(BackwardChain):
+    """A chain with a surrogate gradient.
+
+    :param gamma: Half-width γ > 0 of the triangle of Eq. 15; 1 if nothing is given.
+    :param surrogate: Another surrogate gradient instead.
+    :raises ValueError: If both are given, or one is out of its range.
     """
-    :param gamma: Half-width γ of the surrogate gradient.
-    :return: It, as a float.
-    :raises ValueError: Unless it is a finite number > 0.
-    """
-    if isinstance(gamma, bool) or not isinstance(gamma, (int, float)) or not math.isfinite(gamma) or gamma <= 0:
-        raise ValueError(f"gamma must be a finite number > 0, got {gamma!r}.")
-    return float(gamma)
+
+    surrogate: Surrogate
+
+    def __init__(self, gamma: float | None = None, *, surrogate: Surrogate | None = None) -> None:
+        object.__setattr__(self, "surrogate", chosen(gamma, surrogate))
+
+    @property
+    def gamma(self) -> float | None:
+        """Half-width γ of its triangle; None with another surrogate."""
+        return self.surrogate.gamma if isinstance(self.surrogate, Triangle) else None
+
+    def __repr__(self) -> str:
+        given = f"surrogate={self.surrogate!r}" if self.gamma is None else f"gamma={self.gamma!r}"
+        more = "".join(f", {name}={value!r}" for name, value in sorted(vars(self).items()) if name != "surrogate")
+        return f"{type(self).__name__}({given}{more})"

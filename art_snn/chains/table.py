@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from art_snn.chains.assg import ASSG
 from art_snn.chains.bptr import BPTR
 from art_snn.chains.cba import CBA
 from art_snn.chains.hart import HART
 from art_snn.chains.mixed import Mixed
 from art_snn.chains.names import CHAINS, TABLE, ChainEntry, get_chain
 from art_snn.chains.native import Native
+from art_snn.chains.pdsg import PDSG
 from art_snn.chains.rate import Rate
 from art_snn.chains.rga import RGA
 from art_snn.chains.stbp import STBP
@@ -22,6 +24,8 @@ for entry in (  # in the order of the paper's Table 2, and then the rest
     ChainEntry("hart", "HART", HART, at_gamma=HART, learns=True, featured=True),
     ChainEntry("rate", "Rate", Rate),
     ChainEntry("mixed", "HART + STBP", Mixed, at_gamma=lambda gamma: Mixed([HART(gamma), STBP()])),
+    ChainEntry("pdsg", "PDSG", PDSG),
+    ChainEntry("assg", "ASSG", ASSG),
     ChainEntry("native", "Native", Native, adapted_only=True),
 ):
     TABLE.add(entry)

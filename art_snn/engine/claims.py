@@ -253,9 +253,9 @@ class _Watched(Trace):
         """Whether it was asked for the layer's derivative."""
         return bool(self.answered)
 
-    def derivative(self, grad_spikes: Tensor, slopes: Tensor) -> Tensor:
+    def derivative(self, grad_spikes: Tensor, slopes: Tensor, *, detach_reset: bool = False) -> Tensor:
         self.answered.append("derivative")
-        found = super().derivative(grad_spikes, slopes)
+        found = super().derivative(grad_spikes, slopes, detach_reset=detach_reset)
         if torch.isfinite(self.currents).all():
             _check_derivative(self.neuron, self.currents)
         return found

@@ -24,6 +24,10 @@ State = tuple[Tensor, ...]
 Between = tuple[Tensor, int]
 
 
+#: A slope of a spike that is nearly 0: a power of two, by which nothing is rounded.
+HELD = 2.0**-60
+
+
 class NotGiven(ValueError):
     """A chain needs what a neuron does not give; the message names both."""
 
@@ -86,14 +90,23 @@ class Trace:
         """Membrane factor λ of the neuron, likewise; :class:`NotGiven` if its membrane does not decay by one."""
         return self._of_neuron("decay", "a membrane factor")
 
-    def derivative(self, grad_spikes: Tensor, slopes: Tensor) -> Tensor:
+    def derivative(self, grad_spikes: Tensor, slopes: Tensor, *, detach_reset: bool = False) -> Tensor:
         """The neuron's own derivative of its dynamics, see :meth:`SpikingLayer.derivative`.
 
         :param grad_spikes: Gradient at the spikes `(T, B, ...)`.
         :param slopes: Derivative of a spike by its potential, ∂s(t)/∂m(t), `(T, B, ...)`.
+        :param detach_reset: Hold the spike that resets constant, whatever the neurons do.
         :return: Gradient at the currents `(T, B, ...)`.
+        :raises NotGiven: If the reset cannot be held constant in numbers as small as these.
         """
-        return self.neuron.derivative(grad_spikes, slopes, self)
+        if not detach_reset or getattr(self.neuron, "detach_reset", False):
+            return self.neuron.derivative(grad_spikes, slopes, self)
+        if torch.finfo(slopes.dtype).tiny > HELD**2:
+            raise NotGiven(f"a reset is held constant in float32 and float64, and {slopes.dtype} has no such numbers")
+        # The derivative knows spikes by their slope alone: with one of nearly 0, and gradients as much larger, what
+        # crosses the spike is as it was, and what comes back through the reset is not there.
+        held = slopes.new_full((), HELD).expand_as(slopes)
+        return self.neuron.derivative(grad_spikes * slopes / HELD, held, self)
 
     def _of_neuron(self, name: str, what: str) -> Value:
         if not hasattr(self.neuron, name):
