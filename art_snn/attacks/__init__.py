@@ -1,5 +1,6 @@
-"""The attacks by name, for training and audit: ART's own, unchanged."""
+"""Attacks: ART's own by name, for training and audit, and those that are ours, made and called as ART's are."""
 
+from art_snn.attacks.sapgd import SAPGD
 from art_snn.attacks.table import ATTACKS, AttackEntry
 
-__all__ = ["ATTACKS", "AttackEntry"]
+__all__ = ["ATTACKS", "SAPGD", "AttackEntry"]
