@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from art_snn._version import __version__
 
 if TYPE_CHECKING:
-    from art_snn import adapters, audit, chains, classifier, datasets, encoders, models, network, neurons, training  # noqa: F401
+    from art_snn import adapters, attacks, audit, chains, classifier, datasets, encoders, evaluation, models, network, neurons, surrogates, training  # noqa: F401
     from art_snn.adapters import adapt
     from art_snn.chains import get_chain
     from art_snn.classifier import PyTorchSNNClassifier
     from art_snn.encoders import DirectEncoder, EventFrames, PoissonEncoder
+    from art_snn.evaluation import evaluate
     from art_snn.network import SpikingNetwork
     from art_snn.neurons import IF, LIF
 
@@ -29,6 +30,7 @@ __all__ = [
     "SpikingNetwork",
     "__version__",
     "adapt",
+    "evaluate",
     "get_chain",
 ]
 
@@ -41,6 +43,7 @@ _MODULES = {
     "PyTorchSNNClassifier": "classifier",
     "SpikingNetwork": "network",
     "adapt": "adapters",
+    "evaluate": "evaluation",
     "get_chain": "chains",
 }
 

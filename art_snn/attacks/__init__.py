@@ -1,6 +1,7 @@
 """Attacks: ART's own by name, for training and audit, and those that are ours, made and called as ART's are."""
 
 from art_snn.attacks.sapgd import SAPGD
+from art_snn.attacks.square import Square
 from art_snn.attacks.table import ATTACKS, AttackEntry
 
-__all__ = ["ATTACKS", "SAPGD", "AttackEntry"]
+__all__ = ["ATTACKS", "SAPGD", "AttackEntry", "Square"]

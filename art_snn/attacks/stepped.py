@@ -32,9 +32,6 @@ from art_snn.chains.state import Run
 from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.randomness import mixed_seed
 
-#: Norms of the ball.
-NORMS = (np.inf, 2)
-
 #: What an attack keeps of each sample from step to step: tensors `(B, ...)`.
 Memory = tuple[Tensor, ...]
 
@@ -71,6 +68,8 @@ class SteppedAttack(EvasionAttack):
         "verbose",
     ]
     _estimator_requirements = (PyTorchClassifier,)
+    #: Norms of the ball that it knows.
+    norms: tuple[float, ...] = (np.inf, 2)
 
     def __init__(
         self,
@@ -252,8 +251,9 @@ class SteppedAttack(EvasionAttack):
 
     def _check_params(self) -> None:
         norm = np.inf if self.norm == "inf" else self.norm
-        if norm not in NORMS:
-            raise ValueError(f'norm must be numpy.inf, "inf" or 2, got {self.norm!r}.')
+        if norm not in self.norms:
+            known = " or ".join('numpy.inf, "inf"' if each == np.inf else f"{each:g}" for each in self.norms)
+            raise ValueError(f"norm of {type(self).__name__} must be {known}, got {self.norm!r}.")
         self.norm = norm
         number = isinstance(self.eps, (int, float, np.number)) and not isinstance(self.eps, bool)
         if not number or not 0.0 < self.eps < math.inf:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
 from art_snn.attacks import ATTACKS
 from art_snn.audit.columns import COLUMNS
@@ -24,17 +22,13 @@ from art_snn.audit.metrics import Row, check_same_samples
 from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, AuditSettings
 from art_snn.audit.subjects import Subjects
 from art_snn.files import replacing
-from art_snn.identity import versions
+from art_snn.identity import as_bytes, is_plain, settings_of, type_name, versions
 
 #: An attack's row, and what the search for its γ found.
 Found = tuple[Row, list[Row]]
 
 #: Version of the file's form.
 SCHEMA = 1
-
-#: Attributes that torch gives every module; what else a module has is a setting of its own.
-_OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
-
 
 class Kept:
     """What an interrupted audit found, if it is the same audit.
@@ -102,13 +96,13 @@ def key(settings: AuditSettings, subjects: Subjects) -> str:
     }
     digest = hashlib.sha256(json.dumps([SCHEMA, chosen, versions(), GAMMAS, GAMMA_LIMITS]).encode())
     for part in (*_chains(settings), *_attacks(settings)):
-        digest.update(_bytes(part))
+        digest.update(as_bytes(part))
     for classifier in filter(None, (subjects.target, subjects.second)):
         digest.update(_device(classifier.device).encode())
-        for part in (classifier.clip_values, classifier.input_shape, *_network(classifier.model)):
-            digest.update(_bytes(part))
+        for part in (classifier.clip_values, classifier.input_shape, *settings_of(classifier.model)):
+            digest.update(as_bytes(part))
     for samples in (subjects.held_out, subjects.attacked):
-        digest.update(_bytes(samples.x) + _bytes(samples.y))
+        digest.update(as_bytes(samples.x) + as_bytes(samples.y))
     return digest.hexdigest()
 
 
@@ -118,8 +112,11 @@ def _chains(settings: AuditSettings) -> Iterator[Any]:
         column = COLUMNS[name]
         for weight, part in column.chain((settings.gamma or GAMMAS[0]) if column.tuned else None).parts():
             yield weight
-            yield _name(type(part))
-            yield from (pair for pair in sorted(vars(part).items()) if _is_plain(pair[1]))
+            yield type_name(type(part))
+            for setting, value in sorted(vars(part).items()):
+                if is_plain(value) or is_dataclass(value):  # such as a surrogate, which says its parameters
+                    yield setting
+                    yield value if is_plain(value) else repr(value)
 
 
 def _attacks(settings: AuditSettings) -> Iterator[Any]:
@@ -129,46 +126,9 @@ def _attacks(settings: AuditSettings) -> Iterator[Any]:
         while isinstance(make, partial):
             yield from sorted(make.keywords.items())
             make = make.func
-        yield _name(make)
+        yield type_name(make)
         yield from sorted(takes.items())
 
 
-def _name(of: Any) -> str:
-    return f"{of.__module__}.{of.__qualname__}"
-
-
-def _network(network: nn.Module) -> Iterator[Any]:
-    """All that decides a network's function: its modules' types and settings, encoder and time steps among them, and
-    its numbers."""
-    for name, module in network.named_modules():
-        yield f"{name}: {_name(type(module))}"
-        for setting, value in sorted(vars(module).items()):
-            if setting not in _OF_TORCH and _is_plain(value):
-                yield setting
-                yield value
-    for name, number in (*network.named_parameters(), *network.named_buffers()):
-        yield name
-        yield number
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether it is a number, a word, an array, or a sequence of such; what an object remembers of its use is not."""
-    if type(value) in (tuple, list):  # not a tuple with names, such as the route of the last gradient
-        return all(_is_plain(part) for part in value)
-    return isinstance(value, (bool, int, float, str, torch.dtype, Tensor, np.ndarray))
-
-
-def _bytes(value: Any) -> bytes:
-    """A value in a form that no other value has."""
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().contiguous()
-        return f"{value.dtype}{tuple(value.shape)}".encode() + value.flatten().view(torch.uint8).numpy().tobytes()
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype.str}{value.shape}".encode() + value.tobytes()
-    if isinstance(value, (tuple, list)):
-        return b"(" + b",".join(_bytes(part) for part in value) + b")"
-    return f"{type(value).__name__} {value!r};".encode()
-
-
 def _device(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return torch.cuda.get_devicetype_name(device) if device.type == "cuda" else device.type

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from art_snn.chains.adaptive import AdaptiveHART, OneStepHART
 from art_snn.chains.assg import ASSG
 from art_snn.chains.bptr import BPTR
 from art_snn.chains.cba import CBA
@@ -24,6 +25,8 @@ for entry in (  # in the order of the paper's Table 2, and then the rest
     ChainEntry("hart", "HART", HART, at_gamma=HART, learns=True, featured=True),
     ChainEntry("rate", "Rate", Rate),
     ChainEntry("mixed", "HART + STBP", Mixed, at_gamma=lambda gamma: Mixed([HART(gamma), STBP()])),
+    ChainEntry("adaptive-hart", "adaptive HART", AdaptiveHART),
+    ChainEntry("one-step-hart", "one-step HART", OneStepHART),
     ChainEntry("pdsg", "PDSG", PDSG),
     ChainEntry("assg", "ASSG", ASSG),
     ChainEntry("native", "Native", Native, adapted_only=True),

@@ -1,0 +1,113 @@
+"""What a worst case is taken over: members, each an attack with a chain, the cheapest for what it fools first.
+
+A plan by name has no parameters to tune, and a version that is reported with every figure: whoever changes a member
+changes the version. What is in it, and why, is in docs/strength.md.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from art_snn.attacks import SAPGD, Square
+from art_snn.chains import ASSG, HART, RGA, STBP, AdaptiveHART, BackwardChain, get_chain
+
+#: Whose gradient a member follows.
+SOURCES = ("target", "second")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One attack of a plan.
+
+    :param attack: An attack of :mod:`art_snn.attacks` or of ART: its class, or what is called alike, with a classifier and
+        `eps`, and has `generate(x, y)`. `norm`, `batch_size`, `seed` and `verbose` are given if it takes them.
+    :param chain: The chain that it follows, a name or an object; None for one that needs no gradient, or where the
+        classifier has no chain.
+    :param settings: More of its arguments, such as `max_iter`.
+    :param targets: How many of the likeliest wrong classes it aims at, one after the other, as a targeted attack; 0 for
+        one that is not targeted.
+    :param source: `"target"`, or `"second"`: the gradient is that of the second classifier, and what it finds is shown to
+        the target.
+    :param norm: The norm that it keeps to, if it is another than that of the evaluation.
+    :param eps: Its ε in that norm, likewise.
+    :raises ValueError: If one of them is out of its range.
+    """
+
+    attack: Callable[..., Any]
+    chain: BackwardChain | str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    targets: int = 0
+    source: str = "target"
+    norm: float | None = None
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.attack):
+            raise ValueError(f"attack must be a class of attacks, got {self.attack!r}.")
+        if self.chain is not None:
+            object.__setattr__(self, "chain", get_chain(self.chain))
+        if isinstance(self.targets, bool) or not isinstance(self.targets, int) or self.targets < 0:
+            raise ValueError(f"targets must be a whole number >= 0, got {self.targets!r}.")
+        if self.source not in SOURCES:
+            raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {self.source!r}.")
+        if self.norm is not None and self.eps is None:
+            raise ValueError("eps must be given with norm: it is in that norm.")
+
+    @property
+    def name(self) -> str:
+        """The attack, in words."""
+        attack, said = self.attack, []
+        while isinstance(attack, partial):
+            said += [f"{name}={value!r}" for name, value in sorted(attack.keywords.items())]
+            attack = attack.func
+        kind = getattr(attack, "__name__", type(attack).__name__)
+        said += [f"{name}={value!r}" for name, value in sorted(self.settings.items())]
+        said += [f"targets={self.targets}"] if self.targets else []
+        said += [f"{name}={value:g}" for name in ("norm", "eps") if (value := getattr(self, name)) is not None]
+        return f"{kind}({', '.join(said)})" + (" from the second classifier" if self.source == "second" else "")
+
+    def __str__(self) -> str:
+        return self.name if self.chain is None else f"{self.name} along {self.chain!r}"
+
+    def on(self, classifier: Any, **given: Any) -> Any:
+        """
+        :param classifier: A classifier.
+        :param given: What every attack of an evaluation is given; what this one does not take is left.
+        :return: The attack.
+        """
+        known = inspect.signature(self.attack).parameters
+        open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+        names = getattr(self.attack, "attack_params", []) if open_ended else known
+        return self.attack(classifier, **{**{name: given[name] for name in given if name in names}, **self.settings})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan by name.
+
+    :param name: Its name.
+    :param version: Its version.
+    :param members: Its members, in their order.
+    """
+
+    name: str
+    version: int
+    members: tuple[Member, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}, version {self.version}"
+
+
+def _sapgd(chain: BackwardChain | str, steps: int, targets: int = 0, **settings: Any) -> Member:
+    return Member(SAPGD, chain, {"max_iter": steps, **settings}, targets)
+
+
+#: The plans, by name.
+PLANS = {
+    "standard": Plan("standard", 1, (_sapgd(AdaptiveHART(), 20),)),
+    "fast": Plan("fast", 1, (_sapgd(AdaptiveHART(), 9),)),
+}

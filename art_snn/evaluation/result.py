@@ -1,0 +1,169 @@
+"""What an evaluation found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import binomtest
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+#: In `fooled_by`: nothing fooled the sample; it was misclassified before.
+NOTHING, BEFORE = -1, -2
+
+
+@dataclass
+class WorstCase:
+    """The worst case over the members of a plan, sample by sample.
+
+    :param plan: The plan, in words, with its version.
+    :param attacks: Its members' attacks, in words, in the order in which they ran.
+    :param chains: Their chains, in words; empty where there is none.
+    :param eps: ε, on the data's scale.
+    :param norm: The norm, `"inf"` or `"2"`.
+    :param seed: The seed.
+    :param labels: True classes `(N,)`.
+    :param predictions: What was predicted for the inputs, `(N,)`.
+    :param adversarial: What was predicted for `x_adv`, `(N,)`.
+    :param fooled_by: The first member that fooled each sample; :data:`NOTHING` or :data:`BEFORE`.
+    :param x_adv: The adversarial input of each fooled sample, the input itself elsewhere.
+    :param distances: Of `x_adv` from the inputs, in the norm of the member that found it, `(N,)`.
+    :param tried: How many samples each member was tried on.
+    :param seconds: How long it took.
+    :param invalid: How many of its results lay outside ε or the range, or held NaN: they do not count.
+    :param each: Which samples each member fools, `(members, N)`, if every member ran on every sample; None otherwise.
+    :param versions: Of the packages that decide the figures.
+    """
+
+    plan: str
+    attacks: list[str]
+    chains: list[str]
+    eps: float
+    norm: str
+    seed: int
+    labels: np.ndarray
+    predictions: np.ndarray
+    adversarial: np.ndarray
+    fooled_by: np.ndarray
+    x_adv: np.ndarray
+    distances: np.ndarray
+    tried: list[int]
+    seconds: list[float]
+    invalid: list[int]
+    each: np.ndarray | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def survived(self) -> int:
+        """How many samples were classified correctly, and are after every member."""
+        return int((self.fooled_by == NOTHING).sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of all samples that are classified correctly before, from 0 to 1."""
+        return float((self.fooled_by != BEFORE).mean())
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Share of all samples that are classified correctly, and survive every member, from 0 to 1."""
+        return self.survived / len(self.labels)
+
+    @property
+    def success_rate(self) -> float:
+        """ASR: of the samples classified correctly before, the share that some member fools; NaN if there is none."""
+        correct = int((self.fooled_by != BEFORE).sum())
+        return 1.0 - self.survived / correct if correct else float("nan")
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % confidence interval of the robust accuracy (Wilson, 1927)."""
+        found = binomtest(self.survived, len(self.labels)).proportion_ci(0.95, method="wilson")
+        return float(found.low), float(found.high)
+
+    @cached_property
+    def members(self) -> DataFrame:
+        """One line for each member, in the order in which they ran: attack, chain, tried, fooled, only, seconds, invalid.
+
+        `only` is how many samples nothing but this member fools. It is known if every member ran on every sample, and of
+        the last member; elsewhere it is missing.
+        """
+        import pandas
+
+        frame = pandas.DataFrame(
+            {
+                "attack": self.attacks,
+                "chain": self.chains,
+                "tried": self.tried,
+                "fooled": [self._fooled(number) for number in range(len(self.attacks))],
+                "only": pandas.array([self._only(number) for number in range(len(self.attacks))], dtype="Int64"),
+                "seconds": self.seconds,
+                "invalid": self.invalid,
+            }
+        )
+        frame.index.name = "member"
+        return frame
+
+    @cached_property
+    def samples(self) -> DataFrame:
+        """One line for each sample: label, prediction, that for `x_adv`, the member that fooled it, distance.
+
+        `fooled_by` is the number of a member, or missing; `correct` says whether it was classified correctly before.
+        """
+        import pandas
+
+        by = [int(number) if number >= 0 else None for number in self.fooled_by]
+        frame = pandas.DataFrame(
+            {
+                "label": self.labels,
+                "prediction": self.predictions,
+                "correct": self.fooled_by != BEFORE,
+                "adversarial": self.adversarial,
+                "fooled_by": pandas.array(by, dtype="Int64"),
+                "distance": self.distances,
+            }
+        )
+        frame.index.name = "sample"
+        return frame
+
+    def _fooled(self, number: int) -> int:
+        by = self.fooled_by == number if self.each is None else self.each[number]
+        return int(by.sum())
+
+    def _only(self, number: int) -> int | None:
+        if self.each is None:
+            return self._fooled(number) if number == len(self.attacks) - 1 else None
+        others = np.delete(self.each, number, 0).any(0)
+        return int((self.each[number] & ~others).sum())
+
+    def as_dict(self) -> dict[str, Any]:
+        """
+        :return: Every number but `x_adv`, as plain values.
+        """
+        low, high = self.interval
+        return {
+            "plan": self.plan,
+            "eps": self.eps,
+            "norm": self.norm,
+            "seed": self.seed,
+            "accuracy": self.accuracy,
+            "robust_accuracy": self.robust_accuracy,
+            "interval": [low, high],
+            "members": [
+                {name: None if value != value else value for name, value in line.items()}  # noqa: PLR0124
+                for line in self.members.astype(object).where(self.members.notna(), None).to_dict("records")
+            ],
+            "fooled_by": [int(number) for number in self.fooled_by],
+            "versions": self.versions,
+        }
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return (
+            f"worst case of {len(self.attacks)} attacks ({self.plan}; ε = {self.eps:g}, L{self.norm}): "
+            f"{100 * self.robust_accuracy:.1f} % of {len(self.labels)} samples are robust "
+            f"(95 % interval {100 * low:.1f} to {100 * high:.1f}), {100 * self.accuracy:.1f} % are classified correctly"
+        )

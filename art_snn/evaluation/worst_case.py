@@ -1,0 +1,369 @@
+"""The worst case over a plan: only samples that survive a member go on to the next.
+
+Nothing is believed: ε and the range are checked on the arrays that an attack gives, and what fools is what the classifier
+predicts for them anew. A member's random numbers go by the seed, the member and the sample, so that the order of the members
+changes the time and not the outcome.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from art.estimators.classification import PyTorchClassifier
+from art.utils import check_and_transform_label_format
+from tqdm.auto import tqdm
+
+from art_snn.attacks.stepped import SteppedAttack
+from art_snn.classifier import PyTorchSNNClassifier
+from art_snn.evaluation.plan import PLANS, Member, Plan
+from art_snn.evaluation.result import BEFORE, NOTHING, WorstCase
+from art_snn.files import replacing
+from art_snn.identity import of_arrays, of_network, versions
+from art_snn.randomness import mixed_seed
+
+#: How far beyond ε or the range float32 may round, in units of the largest number.
+ROUNDING = 4 * float(np.finfo(np.float32).eps)
+
+
+def evaluate(
+    classifier: PyTorchClassifier,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    eps: float,
+    norm: float | str = np.inf,
+    plan: str | Sequence[Member] = "standard",
+    second: PyTorchClassifier | None = None,
+    every: bool = False,
+    batch_size: int = 128,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    verbose: bool = True,
+) -> WorstCase:
+    """The worst case over all members of a plan, for each sample by itself.
+
+    :param classifier: What is attacked; a spiking one follows each member's chain, and has its own again afterwards.
+    :param x: Inputs `(N, *input_shape)`.
+    :param y: True labels, one-hot `(N, K)` or classes `(N,)`.
+    :param eps: ε > 0, on the data's scale.
+    :param norm: `numpy.inf` or `"inf"`, or 2.
+    :param plan: `"standard"`, `"fast"`, or a list of members.
+    :param second: Another classifier for the same inputs, whose adversarial inputs are shown to the first; members that
+        need one are left out without it.
+    :param every: Run every member on every sample that is classified correctly, not on those only that survive: slower,
+        and it says what each member is good for by itself.
+    :param batch_size: Samples of one batch, which bounds the memory.
+    :param seed: Seed of all random numbers of the attacks.
+    :param folder: Where what is finished is kept, so that an interrupted evaluation goes on there; nowhere when not given.
+    :param verbose: Whether to show the progress.
+    :return: What was found.
+    :raises ValueError: If an argument is out of its range, or a member cannot run on this classifier.
+    """
+    norm = np.inf if norm == "inf" else norm
+    _check(classifier, x, eps, norm, batch_size, seed, second)
+    name, members = _members(plan, classifier, x, norm, second)
+    x = np.array(x, dtype=np.float32)
+    labels = _labels(classifier, x, y)
+    logits = np.asarray(classifier.predict(x, batch_size=batch_size))
+    if logits.shape[1] < 2:
+        raise ValueError("classifier must have an output for each class, it has one for two.")
+    state = _State(x, labels, logits, len(members), every)
+    kept = _Kept(folder, (name, eps, norm, every, seed, batch_size), members, classifier, second, x, labels)
+    kept.restore(state)
+    totals = [int(state.left(number).sum()) for number in range(len(members))] if every else [len(x)] * len(members)
+    with tqdm(total=sum(totals), desc="worst case", unit="sample", disable=not verbose) as bar:
+        for number, member in enumerate(members):
+            bar.set_postfix_str(f"{int((state.fooled_by == NOTHING).sum())} robust, {member}"[:100])
+            rows = np.flatnonzero(state.left(number) & ~state.done[number])
+            bar.update(totals[number] - len(rows))
+            for start in range(0, len(rows), batch_size):
+                batch = rows[start : start + batch_size]
+                _attack(state, number, member, batch, classifier, second, eps, norm, seed)
+                kept.save(state)
+                bar.update(len(batch))
+    kept.forget()
+    return WorstCase(
+        name,
+        [member.name for member in members],
+        ["" if member.chain is None else repr(member.chain) for member in members],
+        float(eps),
+        f"{norm:g}",
+        seed,
+        labels,
+        logits.argmax(1),
+        state.adversarial,
+        state.fooled_by,
+        state.x_adv,
+        state.distances,
+        state.done.sum(1).tolist(),
+        state.seconds.tolist(),
+        state.invalid.tolist(),
+        state.each if every else None,
+        versions(),
+    )
+
+
+class _State:
+    """What is known of the samples so far."""
+
+    def __init__(self, x: np.ndarray, labels: np.ndarray, logits: np.ndarray, members: int, every: bool) -> None:
+        self.x, self.labels, self.logits, self.is_for_every = x, labels, logits, every
+        self.x_adv, self.distances = x.copy(), np.zeros(len(x))
+        self.adversarial = logits.argmax(1)
+        self.fooled_by = np.where(self.adversarial == labels, NOTHING, BEFORE)
+        self.each = np.zeros((members, len(x)), dtype=bool)
+        self.done = np.zeros((members, len(x)), dtype=bool)
+        self.seconds, self.invalid = np.zeros(members), np.zeros(members, dtype=np.int64)
+
+    def left(self, number: int) -> np.ndarray:
+        """Which samples a member is tried on: those that no other fooled, or all."""
+        return (self.fooled_by == NOTHING) | (self.is_for_every & (self.fooled_by != BEFORE)) | self.done[number]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        names = ("x_adv", "distances", "adversarial", "fooled_by", "each", "done", "seconds", "invalid")
+        return {name: getattr(self, name) for name in names}
+
+
+def _attack(
+    state: _State,
+    number: int,
+    member: Member,
+    batch: np.ndarray,
+    classifier: PyTorchClassifier,
+    second: PyTorchClassifier | None,
+    eps: float,
+    norm: float,
+    seed: int,
+) -> None:
+    """One member on one batch, aimed at each of its targets."""
+    begun = time.perf_counter()
+    source = classifier if member.source == "target" else second
+    bound, within = (member.eps or eps), (norm if member.norm is None else member.norm)
+    own = mixed_seed(seed, int.from_bytes(hashlib.blake2b(str(member).encode(), digest_size=6).digest(), "little"))
+    given: dict[str, Any] = {"eps": bound, "norm": within, "batch_size": len(batch), "verbose": False}
+    left = batch
+    for rank in range(max(member.targets, 1)):
+        goal = state.labels[left]
+        if member.targets:
+            goal = _likeliest(state.logits[left], state.labels[left], rank)
+            given["targeted"] = True
+        aimed = own if not rank else mixed_seed(own, rank)
+        with _following(source, member), _seeded(aimed):
+            attack = member.on(source, seed=aimed % 2**31, **given)
+            ours = {"samples": left} if isinstance(attack, SteppedAttack) else {}
+            one_hot = np.eye(classifier.nb_classes, dtype=np.float32)[goal]
+            found = np.asarray(attack.generate(state.x[left].copy(), one_hot, **ours))
+        fooled = _take(state, number, left, found, classifier, bound, within)
+        left = left[~fooled]
+        if not len(left):
+            break
+    state.done[number, batch] = True
+    state.seconds[number] += time.perf_counter() - begun
+
+
+def _take(
+    state: _State, number: int, rows: np.ndarray, found: np.ndarray, classifier: Any, eps: float, norm: float
+) -> np.ndarray:
+    """Keep what fools; which do."""
+    if found.shape != state.x[rows].shape:
+        raise ValueError(f"an attack gave {found.shape} for inputs of shape {state.x[rows].shape}.")
+    found = found.astype(np.float32)
+    distances = _distance(found, state.x[rows], norm)
+    valid = np.isfinite(found).reshape(len(found), -1).all(1)
+    largest = np.abs(np.where(np.isfinite(found), found, 0)).reshape(len(found), -1).max(1)
+    slack = ROUNDING * np.maximum(1.0, largest) * (1.0 if norm == np.inf else math.sqrt(found[0].size))
+    valid &= distances <= eps + slack
+    if classifier.clip_values is not None:
+        low, high = (np.asarray(value, dtype=np.float32) for value in classifier.clip_values)
+        loose = ROUNDING * max(1.0, float(np.abs(high).max()))
+        valid &= ((found >= low - loose) & (found <= high + loose)).reshape(len(found), -1).all(1)
+    state.invalid[number] += int((~valid).sum())
+    fooled = np.zeros(len(rows), dtype=bool)
+    if valid.any():
+        predicted = classifier.predict(found[valid], batch_size=int(valid.sum())).argmax(1)
+        fooled[valid] = predicted != state.labels[rows[valid]]
+        hit = fooled[valid]
+        new = rows[valid][hit]
+        first = state.fooled_by[new] == NOTHING
+        state.x_adv[new[first]] = found[valid][hit][first]
+        state.distances[new[first]] = distances[valid][hit][first]
+        state.adversarial[new[first]] = predicted[hit][first]
+        state.fooled_by[new[first]] = number
+        state.each[number, new] = True
+    return fooled
+
+
+def _distance(found: np.ndarray, x: np.ndarray, norm: float) -> np.ndarray:
+    delta = np.abs(found.astype(np.float64) - x).reshape(len(x), -1)
+    if norm == np.inf:
+        return delta.max(1)
+    return np.sqrt((delta**2).sum(1)) if norm == 2 else (delta**norm).sum(1) ** (1 / norm)
+
+
+def _likeliest(logits: np.ndarray, labels: np.ndarray, rank: int) -> np.ndarray:
+    """The wrong class that comes at a rank, from 0, by the logits of the clean input."""
+    others = logits.astype(np.float64).copy()
+    others[np.arange(len(labels)), labels] = -np.inf
+    return np.argsort(-others, axis=1, kind="stable")[:, rank]
+
+
+@contextmanager
+def _following(classifier: Any, member: Member) -> Iterator[None]:
+    """The member's chain is that of a spiking classifier inside the block."""
+    if member.chain is None or not isinstance(classifier, PyTorchSNNClassifier):
+        yield
+        return
+    before = classifier.chain
+    classifier.chain = member.chain
+    try:
+        yield
+    finally:
+        classifier.chain = before
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """The global generators, from which ART's attacks draw, begin with a seed inside the block."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+
+
+class _Kept:
+    """What an interrupted evaluation found, if it is the same evaluation."""
+
+    def __init__(
+        self,
+        folder: str | Path | None,
+        settings: tuple[Any, ...],
+        members: Sequence[Member],
+        classifier: Any,
+        second: Any,
+        x: np.ndarray,
+        labels: np.ndarray,
+    ) -> None:
+        self.path: Path | None = None
+        if folder is None:
+            return
+        said = [*map(str, settings), *map(str, members), of_arrays(x), of_arrays(labels), *sorted(versions().items())]
+        digest = hashlib.sha256(json.dumps(said).encode())
+        for each in filter(None, (classifier, second)):
+            digest.update(f"{each.clip_values}{each.input_shape}".encode() + of_network(each.model))
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.path = Path(folder) / f"worst-case-{digest.hexdigest()[:16]}.npz"
+
+    def restore(self, state: _State) -> None:
+        if self.path is None or not self.path.exists():
+            return
+        try:
+            with np.load(self.path) as file:
+                found = {name: file[name] for name in state.arrays()}
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise ValueError(f"{self.path} cannot be read ({error}): delete it to begin anew.") from None
+        for name, value in state.arrays().items():
+            if found[name].shape != value.shape:
+                raise ValueError(f"{self.path} is of other samples: delete it to begin anew.")
+        if ((found["fooled_by"] == BEFORE) != (state.fooled_by == BEFORE)).any():
+            raise ValueError(f"{self.path} is of other predictions: delete it to begin anew.")
+        for name, value in found.items():
+            setattr(state, name, value)
+
+    def save(self, state: _State) -> None:
+        if self.path is not None:
+            with replacing(self.path) as temporary, temporary.open("wb") as file:
+                np.savez(file, **state.arrays())
+
+    def forget(self) -> None:
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def _members(
+    plan: str | Sequence[Member], classifier: Any, x: np.ndarray, norm: float, second: Any
+) -> tuple[str, list[Member]]:
+    """The plan in words, and what of it is run here."""
+    if isinstance(plan, str):
+        if plan not in PLANS:
+            raise ValueError(f"plan must be one of {', '.join(PLANS)}, or a list of members, got {plan!r}.")
+        known: Plan = PLANS[plan]
+        members = [each for each in known.members if _runs(each, classifier, norm, second)]
+        return str(known), [_fitted(each, classifier) for each in members]
+    members = list(plan)
+    if not members or not all(isinstance(member, Member) for member in members):
+        raise ValueError(f"plan must be a name or a list of at least one art_snn.evaluation.Member, got {plan!r}.")
+    for member in members:
+        if member.source == "second" and second is None:
+            raise ValueError(f"second must be given: {member} takes its gradient from there.")
+        if member.targets >= classifier.nb_classes:
+            raise ValueError(f"targets of {member} must be below the number of classes, {classifier.nb_classes}.")
+    return f"{len(members)} members of its own", members
+
+
+def _runs(member: Member, classifier: Any, norm: float, second: Any) -> bool:
+    """Whether a member of a plan by name runs: it needs a second classifier, or another norm, that is not there."""
+    if member.source == "second":
+        return second is not None
+    return norm in getattr(member.attack, "norms", (np.inf, 2))
+
+
+def _fitted(member: Member, classifier: Any) -> Member:
+    """A member as it runs on a classifier of few classes."""
+    settings = dict(member.settings)
+    if settings.get("loss_type") == "difference_logits_ratio" and classifier.nb_classes < 3:
+        settings["loss_type"] = "margin"
+    return replace(member, settings=settings, targets=min(member.targets, classifier.nb_classes - 1))
+
+
+def _labels(classifier: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    y = np.asarray(y)
+    if len(y) != len(x):
+        raise ValueError(f"y must hold a label for each of {len(x)} samples, got {len(y)}.")
+    if y.ndim == 1 and ((y < 0) | (y >= classifier.nb_classes)).any():
+        raise ValueError(f"y must hold classes from 0 to {classifier.nb_classes - 1}, got {y.min()} to {y.max()}.")
+    y = check_and_transform_label_format(y, nb_classes=classifier.nb_classes)
+    if y.shape[1] != classifier.nb_classes:
+        raise ValueError(f"y must be one-hot (N, {classifier.nb_classes}) or classes (N,), got shape {y.shape}.")
+    return y.argmax(1)
+
+
+def _check(classifier: Any, x: Any, eps: Any, norm: Any, batch_size: Any, seed: Any, second: Any) -> None:
+    for name, each in (("classifier", classifier), ("second", second)):
+        if not isinstance(each, PyTorchClassifier) and not (name == "second" and each is None):
+            raise TypeError(f"{name} must be a PyTorchSNNClassifier or ART's PyTorchClassifier, got {type(each).__name__}.")
+    if second is not None and second.input_shape != classifier.input_shape:
+        raise ValueError(f"second must take inputs of {classifier.input_shape}, it takes {second.input_shape}.")
+    if not isinstance(x, np.ndarray) or x.shape[1:] != tuple(classifier.input_shape) or not len(x):
+        shape = getattr(x, "shape", type(x).__name__)
+        raise ValueError(f"x must be an array (N, {', '.join(map(str, classifier.input_shape))}), N >= 1, got {shape}.")
+    if not np.isfinite(x).all():
+        raise ValueError("x must hold finite numbers, got NaN or infinity.")
+    if classifier.clip_values is not None:
+        low, high = classifier.clip_values
+        if (x < low - ROUNDING).any() or (x > high + ROUNDING).any():
+            raise ValueError(f"x must lie in clip_values {classifier.clip_values}, got {x.min()} to {x.max()}.")
+    number = isinstance(eps, (int, float, np.number)) and not isinstance(eps, bool)
+    if not number or not 0.0 < eps < math.inf:
+        raise ValueError(f"eps must be a finite number > 0, on the data's scale, got {eps!r}.")
+    if norm not in (np.inf, 2):
+        raise ValueError(f'norm must be numpy.inf, "inf" or 2, got {norm!r}.')
+    for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
