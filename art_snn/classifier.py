@@ -223,7 +223,8 @@ class PyTorchSNNClassifier(PyTorchClassifier):
                 lost.sum(),
                 len(lost),
             )
-        predictions = super().predict(x, batch_size=batch_size, training_mode=training_mode, **kwargs)
+        with torch.random.fork_rng(devices=[]):  # ART's data loader draws a number
+            predictions = super().predict(x, batch_size=batch_size, training_mode=training_mode, **kwargs)
         if lost.any() and len(predictions) == len(lost):  # a defence may have made numbers of the logits' NaN
             predictions = np.where(lost.reshape(-1, *[1] * (predictions.ndim - 1)), np.nan, predictions)
         return predictions

@@ -89,7 +89,13 @@ class OneOf:
 
 
 class Some(OneOf):
-    """Some different names out of these, in a tuple; all of them unless given otherwise."""
+    """Some different names out of these, in a tuple; those whose entry does not say that it is not `usual` by default."""
+
+    @property
+    def usual(self) -> tuple[str, ...]:
+        """The names by default, as they are now."""
+        entries = {name: part[name] for part in self.parts if isinstance(part, Mapping) for name in part}
+        return tuple(name for name in self.names if getattr(entries.get(name), "usual", True))
 
     def __call__(self, name: str, value: Any) -> None:
         if not value or not set(value) <= set(self.names) or len(set(value)) < len(value):
@@ -133,7 +139,7 @@ class About:
 
 def setting(default: Any, meaning: str, check: Check | None = None, **about: Any) -> Any:
     """
-    :param default: Its default; where the check is for :class:`Some`, ... stands for all of them.
+    :param default: Its default; where the check is for :class:`Some`, ... stands for the usual ones.
     :param meaning: What it is, in a sentence.
     :param check: What its value must be.
     :param about: More of :class:`About`.
@@ -141,7 +147,7 @@ def setting(default: Any, meaning: str, check: Check | None = None, **about: Any
     """
     metadata = {"about": About(meaning, check, **about)}
     if default is ... and isinstance(check, Some):
-        return field(default_factory=lambda: tuple(check.names), metadata=metadata)
+        return field(default_factory=lambda: check.usual, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from art_snn.cli import main
 
-TINY = ["audit", "--epochs", "2", "--samples", "40", "--time-steps", "2", "--sweep", "", "--chains", "stbp,hart"]
+TINY = ["audit", "--plan", "fast", "--epochs", "2", "--samples", "40", "--time-steps", "2", "--sweep", "", "--chains", "stbp,hart"]
 
 
 def invoke(*arguments: str):
@@ -285,7 +285,7 @@ def fails():
 class TestOwnNetworks:
     """--network: a function that returns a network, adapted or not, or a classifier."""
 
-    FEW = ("--samples", "30", "--sweep", "", "--chains", "stbp,hart", "--attacks", "fgsm")
+    FEW = ("--plan", "fast", "--samples", "30", "--sweep", "", "--chains", "stbp,hart", "--attacks", "fgsm")
 
     @pytest.fixture
     def file(self, tmp_path, monkeypatch):

@@ -174,7 +174,7 @@ def test_a_trained_pair_can_be_audited(run, tmp_path):
         done = run(PROGRAM, *TINY, "--seed", seed, "--out", str(tmp_path / seed))
         assert done.returncode == 0, done.stderr
     pair = ["--target", str(tmp_path / "0" / "network.json"), "--second", str(tmp_path / "1" / "network.json")]
-    options = ["--samples", "40", "--sweep", "", "--chains", "stbp,hart"]
+    options = ["--samples", "40", "--sweep", "", "--chains", "stbp,hart", "--plan", "fast"]
     done = run(PROGRAM, "audit", *pair, *options, "--out", str(tmp_path / "audit"))
     assert done.returncode == 0, done.stderr
     assert "small_cnn (width 0.5) on digits, T = 4" in done.stdout

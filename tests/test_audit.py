@@ -28,7 +28,7 @@ from art_snn.training import TrainSettings, train
 from art_snn.training.data import load
 
 TINY = AuditSettings(
-    epochs=2, samples=40, time_steps=2, sweep=(), steps=2, chains=("cba", "stbp-best", "hart", "mixed")
+    epochs=2, samples=40, time_steps=2, sweep=(), steps=2, chains=("cba", "stbp-best", "hart", "mixed"), plan="fast"
 )
 
 
@@ -75,7 +75,7 @@ def pair(tmp_path_factory):
 
 class TestGivenNetworks:
     def audit(self, pair, **changes):
-        settings = {"samples": 30, "sweep": (), "steps": 2, "chains": ("hart", "rga"), "eps": 0.2}
+        settings = {"samples": 30, "sweep": (), "steps": 2, "chains": ("hart", "rga"), "eps": 0.2, "plan": "none"}
         return AuditSettings(**(settings | {"target": pair["a"], "second": pair["b"]} | changes))
 
     def test_are_attacked_on_their_own_test_samples(self, pair, tmp_path):
@@ -230,7 +230,7 @@ class TestLearnedSamples:
         return str(train(settings, out).path)
 
     def audit(self, target, second, **changes):
-        settings = {"samples": 10, "sweep": (), "attacks": ("fgsm",), "chains": ("hart",)}
+        settings = {"samples": 10, "sweep": (), "attacks": ("fgsm",), "chains": ("hart",), "plan": "none"}
         return AuditSettings(target=target, second=second, **(settings | changes))
 
     def test_a_pair_of_different_data_is_refused(self, roots, tmp_path):
@@ -736,14 +736,14 @@ class TestReport:
         assert kept.Kept(tmp_path, "key", (rows[0], [rows[0]])).found == [(rows[0], [])]
 
     def test_every_chain_has_a_column_and_a_title(self):
-        assert set(everywhere()) < set(COLUMNS) == set(AuditSettings().chains)
+        assert set(everywhere()) < set(COLUMNS) and set(AuditSettings().chains) < set(COLUMNS)
         assert len({column.title for column in COLUMNS.values()}) == len(COLUMNS)
 
     def test_files(self, result, tmp_path):
         paths = report.write_files(result, tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
         everything = strict_json(tmp_path / "results.json")
-        assert everything["schema"] == 1
+        assert everything["schema"] == 2
         assert set(everything["data"]) == {"training_arrays", "test_arrays"}
         assert everything["settings"]["eps"] == TINY.eps
         assert everything["attacked_samples"] == list(range(HELD_OUT, HELD_OUT + 40))

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from art_snn import DirectEncoder, EventFrames, PoissonEncoder, SpikingNetwork
-from art_snn.chains import BPTR, CBA, HART, RGA, STBP, Rate
+from art_snn.chains import ASSG, BPTR, CBA, HART, PDSG, RGA, STBP, Rate
 from art_snn.neurons import LIF
+from art_snn.surrogates import ATan, Exponential, Gaussian, Rectangle, Sigmoid, StraightThrough
 
 FILES = sorted((Path(__file__).parent / "golden").glob("*.npz"))
 TOLERANCE = 1e-4
@@ -121,6 +122,46 @@ def test_gradient_with_the_reset_held_constant(golden):
     assert relative_error(got, expected) < TOLERANCE
     other = relative_error(golden.expected("stbp"), expected)
     assert other > TOLERANCE or golden.meta["time_steps"] == 1
+
+
+def test_the_chain_can_hold_the_reset_constant(golden):
+    got = golden.gradient(STBP(detach_reset=True))
+    assert relative_error(got, golden.expected("stbp-detached")) < TOLERANCE
+
+
+SURROGATES = {
+    "rectangle": Rectangle,
+    "sigmoid": Sigmoid,
+    "atan": ATan,
+    "exponential": Exponential,
+    "gaussian": Gaussian,
+    "straight": lambda width: StraightThrough(),
+}
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_gradient_with_another_surrogate(golden, name):
+    keys = [key.removeprefix("grad/") for key in golden.file if key.startswith(f"grad/stbp/{name}/")]
+    assert keys
+    for key in keys:
+        chain = STBP(surrogate=SURROGATES[name](float(key.split("/")[-1])))
+        assert relative_error(golden.gradient(chain), golden.expected(key)) < TOLERANCE
+
+
+def test_potential_dependent_surrogates(golden):
+    assert relative_error(golden.gradient(PDSG()), golden.expected("pdsg")) < TOLERANCE
+
+
+def test_surrogates_that_adapt_over_a_run(golden):
+    numbers = sorted(int(key.split("/")[-1]) for key in golden.file if key.startswith("grad/assg/"))
+    assert numbers == [1, 3]
+    chain = ASSG()
+    with chain.run():
+        for number in range(1, numbers[-1] + 1):
+            got = golden.gradient(chain)
+            if number in numbers:
+                assert relative_error(got, golden.expected(f"assg/{number}")) < TOLERANCE
+    assert relative_error(golden.gradient(chain), golden.expected("assg/1")) < TOLERANCE
 
 
 @pytest.mark.parametrize("route", ["collapsed", "step-by-step"])

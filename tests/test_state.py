@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from art_snn import PoissonEncoder, PyTorchSNNClassifier
-from art_snn.chains import HART, STBP, BackwardChain, Mixed
+from art_snn.chains import ASSG, HART, STBP, BackwardChain, Mixed
 from tests import networks as nets
 
 
@@ -67,7 +67,14 @@ class Counting(BackwardChain):
         return trace.state[0][0]
 
 
-CHAINS = [Crossing(), Merging(), Mixed([Merging(), STBP()]), Mixed([Crossing(), HART()])]
+CHAINS = [
+    Crossing(),
+    Merging(),
+    Mixed([Merging(), STBP()]),
+    Mixed([Crossing(), HART()]),
+    ASSG(),
+    ASSG(level=0.3, momentum=0.5, corrected=True),
+]
 
 
 def inputs(number=4, seed=0):
@@ -102,10 +109,11 @@ class TestRun:
             assert torch.equal(gradient(network, x, chain), first)
 
     def test_inside_it_goes_on_and_ends_with_the_block(self, chain):
-        network, (x, _, _) = nets.build(), inputs()
+        network, (x, other, _) = nets.build(), inputs()
+        alone = gradient(network, other, chain)
         with chain.run():
-            first, second, third = (gradient(network, x, chain) for _ in range(3))
-        assert not torch.allclose(first, second) and not torch.allclose(second, third)
+            first, second, third = (gradient(network, at, chain) for at in (x, other, x))
+        assert not torch.allclose(alone, second) and not torch.allclose(first, third)
         with chain.run():
             assert torch.equal(gradient(network, x, chain), first)
 

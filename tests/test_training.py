@@ -631,7 +631,7 @@ class TestTraining:
             data="event-digits", network="vgg_dvs", width=0.05, size=(16, 16), limit=60, epochs=1, scale="max"
         )
         target, second = (train(dataclasses.replace(settings, seed=seed), tmp_path / str(seed)).path for seed in (0, 1))
-        audit = AuditSettings(target=str(target), second=str(second), eps=8 / 255, samples=20)
+        audit = AuditSettings(target=str(target), second=str(second), eps=8 / 255, samples=20, plan="none")
         assert subjects.given(audit).attacked.x.max() <= 1.0
         for path in (target, second):  # as if they had been trained where the largest value is another
             about = json.loads(path.read_text())

@@ -1,17 +1,21 @@
-r"""What attacks make large, of logits z and the class y: the true class, or in a targeted attack the one that is wanted.
+r"""What attacks make large, of logits z and a class y: the true class, or in a targeted attack the one that is wanted.
 
 .. math::
 
     \text{cross-entropy} &= -\log softmax(z)_y \\
     \text{margin} &= \max_{i ≠ y} z_i - z_y \\
-    \text{DLR} &= -\frac{z_y - \max_{i ≠ y} z_i}{z_{π_1} - z_{π_3}} \qquad (π \text{ sorts z, largest first})
+    \text{DLR} &= \frac{\max_{i ≠ y} z_i - z_y}{z_{π_1} - z_{π_3}}, \qquad
+    \text{targeted } \frac{z_y - \max_{i ≠ y} z_i}{z_{π_1} - (z_{π_3} + z_{π_4}) / 2}
+    \qquad (π \text{ sorts z, largest first})
 
-(the difference of logits ratio of Croce and Hein, ICML 2020). A targeted attack makes the negative of the first two large,
-and of the third, with the true class of the sample unknown, the same ratio from the wanted class to the largest. Where
-logits are equal, so that a ratio has no denominator, it is their difference.
+(the difference of logits ratio of Croce and Hein, ICML 2020; the true class of a targeted attack is not known here, and is
+the largest other). A targeted attack makes the negative of the first two large. Where logits are equal, so that a ratio has no
+denominator, it is their difference.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,12 +53,38 @@ def difference_logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
     :return: DLR of each sample, `(B,)`.
     """
     ordered = logits.sort(1, descending=True).values
-    span = ordered[:, 0] - ordered[:, 2]
-    return margin(logits, labels) / torch.where(span > TINY, span, torch.ones_like(span))
+    return _ratio(margin(logits, labels), ordered[:, 0] - ordered[:, 2])
 
 
-LOSSES: dict[str, Loss] = {
-    "cross_entropy": cross_entropy,
-    "difference_logits_ratio": difference_logits_ratio,
-    "margin": margin,
+def targeted_difference_logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
+    """
+    :param logits: z, `(B, K)`, K >= 4.
+    :param labels: The wanted classes, `(B,)`.
+    :return: Targeted DLR of each sample, `(B,)`.
+    """
+    ordered = logits.sort(1, descending=True).values
+    return _ratio(-margin(logits, labels), ordered[:, 0] - ordered[:, 2:4].mean(1))
+
+
+def _ratio(numerator: Tensor, span: Tensor) -> Tensor:
+    return numerator / torch.where(span > TINY, span, torch.ones_like(span))
+
+
+class Objective(NamedTuple):
+    """What an attack makes large.
+
+    :param untargeted: Given true classes.
+    :param targeted: Given wanted ones.
+    :param classes: How many classes it takes to be something, in each case.
+    """
+
+    untargeted: Loss
+    targeted: Loss
+    classes: tuple[int, int] = (2, 2)
+
+
+LOSSES = {
+    "cross_entropy": Objective(cross_entropy, lambda logits, labels: -cross_entropy(logits, labels)),
+    "difference_logits_ratio": Objective(difference_logits_ratio, targeted_difference_logits_ratio, (3, 4)),
+    "margin": Objective(margin, lambda logits, labels: -margin(logits, labels)),
 }

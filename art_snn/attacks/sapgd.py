@@ -45,10 +45,9 @@ def halvings(number: int, steps: int) -> int:
     :param steps: Number of all.
     :return: How often the step size was halved before it.
     """
-    times, share, end = 0, FIRST, FIRST
-    while number >= max(1, round(end * steps)):
+    times, share, end = 0, FIRST, 0
+    while number >= (end := end + max(1, round(share * steps))):
         share = max(share - SHORTER, SHORTEST)
-        end += share
         times += 1
     return times
 

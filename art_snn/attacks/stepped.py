@@ -45,7 +45,7 @@ class SteppedAttack(EvasionAttack):
     :param max_iter: Steps of one start, >= 1; each is one gradient.
     :param targeted: Whether `y` are classes that are wanted, rather than true ones.
     :param nb_random_init: Starts, >= 1; only samples that are not fooled start again.
-    :param loss_type: `"cross_entropy"`, `"difference_logits_ratio"` (of at least 3 classes) or `"margin"`.
+    :param loss_type: `"cross_entropy"`, `"difference_logits_ratio"` (of at least 3 classes, 4 if targeted) or `"margin"`.
     :param batch_size: Samples of one batch.
     :param until_fooled: Whether a sample leaves once it is fooled; otherwise all go on to the last step of the last start,
         and the iterate with the largest margin is returned, which is what transfers to another network.
@@ -187,9 +187,10 @@ class SteppedAttack(EvasionAttack):
         return (-ahead, ~wrong) if self.targeted else (ahead, wrong)
 
     def _gradient(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        loss = LOSSES[self.loss_type]
-        found, grad = logits_and_gradient(self.estimator, x, labels, loss)
-        return found, -grad if self.targeted else grad
+        objective = LOSSES[self.loss_type]
+        return logits_and_gradient(
+            self.estimator, x, labels, objective.targeted if self.targeted else objective.untargeted
+        )
 
     @contextmanager
     def _run(self) -> Iterator[Run | None]:
@@ -236,8 +237,11 @@ class SteppedAttack(EvasionAttack):
 
     def _labels(self, x: np.ndarray, y: np.ndarray | None) -> np.ndarray:
         classes = self.estimator.nb_classes
-        if self.loss_type == "difference_logits_ratio" and classes < 3:
-            raise ValueError(f"loss_type 'difference_logits_ratio' needs 3 classes, the classifier has {classes}: use 'margin'.")
+        needed = LOSSES[self.loss_type].classes[int(self.targeted)]
+        if classes < needed:
+            raise ValueError(
+                f"loss_type {self.loss_type!r} needs {needed} classes, estimator has {classes}: use 'margin'."
+            )
         if y is None:
             if self.targeted:
                 raise ValueError("y must be the wanted classes of a targeted attack, got None.")

@@ -34,6 +34,11 @@ class Column:
         """Whether reports draw it bold and say its rate in any case."""
         return self.entry.featured
 
+    @property
+    def usual(self) -> bool:
+        """Whether an audit shows it unless told which to show."""
+        return self.entry.usual
+
     def chain(self, gamma: float | None) -> BackwardChain:
         """
         :param gamma: The γ that was chosen, if one was.

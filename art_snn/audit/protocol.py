@@ -21,10 +21,11 @@ from art_snn.attacks import ATTACKS
 from art_snn.audit.columns import COLUMNS
 from art_snn.audit.kept import Found, Kept, key
 from art_snn.audit.metrics import Row, check_same_samples, outcomes
-from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, AuditSettings
+from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, NO_PLAN, AuditSettings
 from art_snn.audit.subjects import Samples, Subjects, embedded, given, own
 from art_snn.chains import BackwardChain
 from art_snn.classifier import PyTorchSNNClassifier
+from art_snn.evaluation import PLANS, WorstCase, evaluate
 from art_snn.files import held
 
 BATCH = 128
@@ -47,6 +48,8 @@ class AuditResult:
     :param data: Digests of the data's arrays, and of the indices of its parts.
     :param rows: What became of the attacked samples: white-box at every ε, black-box at the tables' ε.
     :param search: What became of the held-out samples, from which γ was chosen.
+    :param worst: The worst case over many attacks, white-box and by way of the second network, at the tables' ε; None if
+        none was asked for.
     :param examples: Clean images, and their adversarial images by chain, of the white-box attack at the tables' ε.
     :raises ValueError: If the rows are not of the same samples.
     """
@@ -61,6 +64,7 @@ class AuditResult:
     data: dict[str, str] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     search: list[Row] = field(default_factory=list)
+    worst: WorstCase | None = None
     examples: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -180,6 +184,21 @@ def _run(
         gamma = result.rate(settings.attacks[-1], "WBA", name, settings.eps).gamma
         chains = [COLUMNS[name].chain(gamma)]
         (result.examples[name],) = attacks.images(settings.attacks[-1], "WBA", chains, settings.eps, few)
+    if settings.plan != NO_PLAN:
+        start("worst case", len(PLANS[settings.plan].members_for(subjects.target, subjects.second)))
+        result.worst = evaluate(
+            subjects.target,
+            attacked.x,
+            attacked.y,
+            eps=settings.eps,
+            plan=settings.plan,
+            second=subjects.second,
+            batch_size=BATCH,
+            seed=settings.seed,
+            folder=folder,
+            verbose=False,
+            advance=advance,
+        )
     write(result)
     kept.forget()
     return result

@@ -21,8 +21,25 @@ from art_snn.files import json_text, replacing
 from art_snn.identity import versions
 
 #: Version of the form of `results.json`.
-SCHEMA = 1
+SCHEMA = 2
 SCENARIO_NAMES = {"WBA": "white-box", "BBA": "black-box"}
+
+
+def worst_case(result: AuditResult) -> str:
+    """
+    :param result: An audit's findings, with a worst case.
+    :return: It, in words: the first figure.
+    """
+    worst = result.worst
+    assert worst is not None
+    low, high = (100.0 * end for end in worst.interval)
+    by = worst.members[worst.members["fooled"] > 0]
+    counts = "; ".join(f"{line.fooled} by {line.attack}" + (f" along {line.chain}" if line.chain else "") for line in by.itertuples())
+    return (
+        f"Worst case at ε = {worst.eps:g}: {100.0 * worst.robust_accuracy:.1f} % of the samples are classified correctly and "
+        f"survive every attack (95 % interval {low:.1f} to {high:.1f}); attack success rate {100.0 * worst.success_rate:.1f} %. "
+        f"Plan {worst.plan}, {len(worst.attacks)} attacks, each on what the ones before left: fooled {counts or 'none'}."
+    )
 
 
 def table(result: AuditResult, scenario: str) -> Table:
@@ -131,7 +148,8 @@ def _words(words: Sequence[str]) -> str:
 
 
 def write_files(result: AuditResult, folder: Path) -> list[Path]:
-    """Write `results.json`, `results.csv`, `asr_against_eps.png` and `examples.png`, figures last.
+    """Write `results.json`, `results.csv`, `asr_against_eps.png` and `examples.png`, and `worst_case.npz` if there is one:
+    the adversarial input of each fooled sample, the input itself elsewhere, and which member fooled it.
 
     :param result: An audit's findings.
     :param folder: Where to; it exists.
@@ -146,6 +164,8 @@ def write_files(result: AuditResult, folder: Path) -> list[Path]:
         "asr_against_eps.png": _draw_rates,
         "examples.png": _draw_examples,
     }
+    if result.worst is not None:
+        writers["worst_case.npz"] = _write_worst_case
     for name, write in writers.items():
         with replacing(folder / name) as temporary:
             write(result, temporary)
@@ -167,13 +187,28 @@ def as_dict(result: AuditResult) -> dict[str, Any]:
         "versions": versions(),
         "clean_accuracy": {"target": result.accuracy[0], "second": result.accuracy[1]},
         "attacked_samples": result.attacked,
+        "worst_case": None if result.worst is None else _timeless(result.worst.as_dict()),
         "results": [row.as_dict() for row in result.rows],
         "gamma_search": [row.as_dict() for row in result.search],
     }
 
 
+def _timeless(worst: dict[str, Any]) -> dict[str, Any]:
+    """A worst case without what differs from run to run."""
+    for member in worst["members"]:
+        del member["seconds"]
+    return worst
+
+
 def _write_json(result: AuditResult, path: Path) -> None:
     path.write_text(json_text(as_dict(result)), encoding="utf-8")
+
+
+def _write_worst_case(result: AuditResult, path: Path) -> None:
+    worst = result.worst
+    assert worst is not None
+    with path.open("wb") as file:
+        np.savez_compressed(file, x_adv=worst.x_adv, fooled_by=worst.fooled_by, labels=worst.labels)
 
 
 def _write_csv(result: AuditResult, path: Path) -> None:

@@ -8,6 +8,7 @@ from art_snn import settings as shared
 from art_snn.attacks import ATTACKS
 from art_snn.audit.columns import COLUMNS
 from art_snn.datasets.table import DATASETS
+from art_snn.evaluation.plan import PLANS
 from art_snn.settings import Each, Number, OneOf, Some, Whole, setting
 
 SCENARIOS = ("WBA", "BBA")  # white-box and black-box attack
@@ -21,6 +22,9 @@ GAMMA_LIMITS = (1 / 32, 32.0)
 
 #: Held-out samples on which γ is chosen.
 HELD_OUT = 200
+
+#: The plan of an audit without a worst case.
+NO_PLAN = "none"
 
 #: Test samples that the embedded digits have besides.
 DIGITS = 609
@@ -47,6 +51,9 @@ class AuditSettings:
     eps: float = shared.EPS(0.15, "ε of the tables (L∞), on the data's scale: [0, 1] for images.")
     sweep: tuple[float, ...] | None = setting(
         None, "Further ε of the figure.", Each(Number(above=0.0)), unset="1/3, 2/3, 4/3 and 5/3 of ε"
+    )
+    plan: str = setting(
+        "standard", "Plan of the worst case over many attacks, which is the first figure", OneOf(PLANS, (NO_PLAN,))
     )
     attacks: tuple[str, ...] = setting(..., "Attacks", Some(ATTACKS))
     steps: int = shared.STEPS()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from torch import Tensor
 
@@ -125,5 +125,9 @@ class SurrogateChain(BackwardChain):
 
     def __repr__(self) -> str:
         given = f"surrogate={self.surrogate!r}" if self.gamma is None else f"gamma={self.gamma!r}"
-        more = "".join(f", {name}={value!r}" for name, value in sorted(vars(self).items()) if name != "surrogate")
+        more = "".join(
+            f", {each.name}={value!r}"
+            for each in fields(self)
+            if each.name != "surrogate" and (value := getattr(self, each.name)) != each.default
+        )
         return f"{type(self).__name__}({given}{more})"

@@ -13,12 +13,15 @@ the layer's gain.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 from art_snn.chains.base import SurrogateChain
 from art_snn.neurons import Trace
 
 
+@dataclass(frozen=True, init=False, repr=False)
 class HART(SurrogateChain):
     """The hybrid gradient of Eqs. 13-15.
 

@@ -21,6 +21,7 @@ class ChainEntry:
     :param default_too: Whether an audit shows it with its default γ too, beside the γ that it looked for.
     :param learns: Whether weights can be trained along it from the command.
     :param adapted_only: Whether only networks of other libraries have it, which audits and commands do not train.
+    :param usual: Whether an audit shows it unless told which to show.
     :param featured: Whether reports draw it bold and say its rate in any case.
     """
 
@@ -31,6 +32,7 @@ class ChainEntry:
     default_too: bool = False
     learns: bool = False
     adapted_only: bool = False
+    usual: bool = True
     featured: bool = False
 
     def chain(self, gamma: float | None = None) -> BackwardChain:

@@ -13,6 +13,8 @@ All but σ is the derivative of the neuron's own dynamics, which :mod:`art_snn.n
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 from art_snn.chains.base import SurrogateChain
@@ -20,6 +22,7 @@ from art_snn.neurons import Trace
 from art_snn.surrogates import Surrogate
 
 
+@dataclass(frozen=True, init=False, repr=False)
 class STBP(SurrogateChain):
     """Back-propagation through time with a surrogate gradient.
 
@@ -37,8 +40,7 @@ class STBP(SurrogateChain):
         super().__init__(gamma, surrogate=surrogate)
         if not isinstance(detach_reset, bool):
             raise ValueError(f"detach_reset must be True or False, got {detach_reset!r}.")
-        if detach_reset:
-            object.__setattr__(self, "detach_reset", True)
+        object.__setattr__(self, "detach_reset", detach_reset)
 
     def backward(self, grad_spikes: Tensor, trace: Trace) -> Tensor:
         return trace.derivative(grad_spikes, self.surrogate.at(trace.distance), detach_reset=self.detach_reset)

@@ -17,18 +17,18 @@ from art_snn.chains.stbp import STBP
 
 __all__ = ["CHAINS", "TABLE", "ChainEntry", "get_chain"]
 
-for entry in (  # in the order of the paper's Table 2, and then the rest
+for entry in (  # in the order of the paper's Table 2, later ones, and then the rest
     ChainEntry("cba", "CBA", CBA),
     ChainEntry("bptr", "BPTR", BPTR),
     ChainEntry("stbp", "STBP", STBP, at_gamma=STBP, default_too=True, learns=True),  # γ = 1 is that of training
     ChainEntry("rga", "RGA", RGA),
     ChainEntry("hart", "HART", HART, at_gamma=HART, learns=True, featured=True),
+    ChainEntry("adaptive-hart", "adaptive HART", AdaptiveHART, usual=False),
+    ChainEntry("one-step-hart", "one-step HART", OneStepHART, usual=False),
+    ChainEntry("pdsg", "PDSG", PDSG, usual=False),
+    ChainEntry("assg", "ASSG", ASSG, usual=False),
     ChainEntry("rate", "Rate", Rate),
     ChainEntry("mixed", "HART + STBP", Mixed, at_gamma=lambda gamma: Mixed([HART(gamma), STBP()])),
-    ChainEntry("adaptive-hart", "adaptive HART", AdaptiveHART),
-    ChainEntry("one-step-hart", "one-step HART", OneStepHART),
-    ChainEntry("pdsg", "PDSG", PDSG),
-    ChainEntry("assg", "ASSG", ASSG),
     ChainEntry("native", "Native", Native, adapted_only=True),
 ):
     TABLE.add(entry)

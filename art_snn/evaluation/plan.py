@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from art_snn.attacks import SAPGD, Square
+from art_snn.attacks.losses import LOSSES
 from art_snn.chains import ASSG, HART, RGA, STBP, AdaptiveHART, BackwardChain, get_chain
 
 #: Whose gradient a member follows.
@@ -73,6 +76,17 @@ class Member:
     def __str__(self) -> str:
         return self.name if self.chain is None else f"{self.name} along {self.chain!r}"
 
+    def fitted(self, nb_classes: int) -> Member:
+        """
+        :param nb_classes: Number of classes.
+        :return: The member as it runs with so many.
+        """
+        settings = dict(self.settings)
+        if settings.get("loss_type") in LOSSES:
+            if nb_classes < LOSSES[settings["loss_type"]].classes[self.targets > 0]:
+                settings["loss_type"] = "margin"
+        return replace(self, settings=settings, targets=min(self.targets, nb_classes - 1))
+
     def on(self, classifier: Any, **given: Any) -> Any:
         """
         :param classifier: A classifier.
@@ -97,6 +111,19 @@ class Plan:
     name: str
     version: int
     members: tuple[Member, ...]
+
+    def members_for(self, classifier: Any, second: Any = None, norm: float = np.inf) -> list[Member]:
+        """
+        :param classifier: The classifier under attack.
+        :param second: Another, if there is one.
+        :param norm: The norm.
+        :return: The members that run: one that needs a second classifier, or another norm, is left out where that is not
+            there. With fewer classes than DLR needs, the margin takes
+            its place.
+        """
+        there = [each for each in self.members if second is not None or each.source != "second"]
+        there = [each for each in there if norm in getattr(each.attack, "norms", (norm,))]
+        return [each.fitted(classifier.nb_classes) for each in there]
 
     def __str__(self) -> str:
         return f"{self.name}, version {self.version}"

@@ -12,9 +12,8 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from tqdm.auto import tqdm
 
 from art_snn.attacks.stepped import SteppedAttack
 from art_snn.classifier import PyTorchSNNClassifier
-from art_snn.evaluation.plan import PLANS, Member, Plan
+from art_snn.evaluation.plan import PLANS, Member
 from art_snn.evaluation.result import BEFORE, NOTHING, WorstCase
 from art_snn.files import replacing
 from art_snn.identity import of_arrays, of_network, versions
@@ -50,6 +49,7 @@ def evaluate(
     seed: int = 0,
     folder: str | Path | None = None,
     verbose: bool = True,
+    advance: Callable[[], None] = lambda: None,
 ) -> WorstCase:
     """The worst case over all members of a plan, for each sample by itself.
 
@@ -65,14 +65,16 @@ def evaluate(
         and it says what each member is good for by itself.
     :param batch_size: Samples of one batch, which bounds the memory.
     :param seed: Seed of all random numbers of the attacks.
-    :param folder: Where what is finished is kept, so that an interrupted evaluation goes on there; nowhere when not given.
+    :param folder: Where what is finished is kept, in a file of this evaluation's own: the same call goes on there, or has
+        its result from there; nowhere when not given.
     :param verbose: Whether to show the progress.
+    :param advance: Called after each member.
     :return: What was found.
     :raises ValueError: If an argument is out of its range, or a member cannot run on this classifier.
     """
     norm = np.inf if norm == "inf" else norm
     _check(classifier, x, eps, norm, batch_size, seed, second)
-    name, members = _members(plan, classifier, x, norm, second)
+    name, members = _members(plan, classifier, norm, second)
     x = np.array(x, dtype=np.float32)
     labels = _labels(classifier, x, y)
     logits = np.asarray(classifier.predict(x, batch_size=batch_size))
@@ -81,18 +83,17 @@ def evaluate(
     state = _State(x, labels, logits, len(members), every)
     kept = _Kept(folder, (name, eps, norm, every, seed, batch_size), members, classifier, second, x, labels)
     kept.restore(state)
-    totals = [int(state.left(number).sum()) for number in range(len(members))] if every else [len(x)] * len(members)
-    with tqdm(total=sum(totals), desc="worst case", unit="sample", disable=not verbose) as bar:
+    with tqdm(total=len(x) * len(members), desc="worst case", unit="sample", disable=not verbose) as bar:
         for number, member in enumerate(members):
             bar.set_postfix_str(f"{int((state.fooled_by == NOTHING).sum())} robust, {member}"[:100])
             rows = np.flatnonzero(state.left(number) & ~state.done[number])
-            bar.update(totals[number] - len(rows))
+            bar.update(len(x) - len(rows))
             for start in range(0, len(rows), batch_size):
                 batch = rows[start : start + batch_size]
                 _attack(state, number, member, batch, classifier, second, eps, norm, seed)
                 kept.save(state)
                 bar.update(len(batch))
-    kept.forget()
+            advance()
     return WorstCase(
         name,
         [member.name for member in members],
@@ -291,21 +292,15 @@ class _Kept:
             with replacing(self.path) as temporary, temporary.open("wb") as file:
                 np.savez(file, **state.arrays())
 
-    def forget(self) -> None:
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-
 
 def _members(
-    plan: str | Sequence[Member], classifier: Any, x: np.ndarray, norm: float, second: Any
+    plan: str | Sequence[Member], classifier: Any, norm: float, second: Any
 ) -> tuple[str, list[Member]]:
     """The plan in words, and what of it is run here."""
     if isinstance(plan, str):
         if plan not in PLANS:
             raise ValueError(f"plan must be one of {', '.join(PLANS)}, or a list of members, got {plan!r}.")
-        known: Plan = PLANS[plan]
-        members = [each for each in known.members if _runs(each, classifier, norm, second)]
-        return str(known), [_fitted(each, classifier) for each in members]
+        return str(PLANS[plan]), PLANS[plan].members_for(classifier, second, norm)
     members = list(plan)
     if not members or not all(isinstance(member, Member) for member in members):
         raise ValueError(f"plan must be a name or a list of at least one art_snn.evaluation.Member, got {plan!r}.")
@@ -315,21 +310,6 @@ def _members(
         if member.targets >= classifier.nb_classes:
             raise ValueError(f"targets of {member} must be below the number of classes, {classifier.nb_classes}.")
     return f"{len(members)} members of its own", members
-
-
-def _runs(member: Member, classifier: Any, norm: float, second: Any) -> bool:
-    """Whether a member of a plan by name runs: it needs a second classifier, or another norm, that is not there."""
-    if member.source == "second":
-        return second is not None
-    return norm in getattr(member.attack, "norms", (np.inf, 2))
-
-
-def _fitted(member: Member, classifier: Any) -> Member:
-    """A member as it runs on a classifier of few classes."""
-    settings = dict(member.settings)
-    if settings.get("loss_type") == "difference_logits_ratio" and classifier.nb_classes < 3:
-        settings["loss_type"] = "margin"
-    return replace(member, settings=settings, targets=min(member.targets, classifier.nb_classes - 1))
 
 
 def _labels(classifier: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -1,0 +1,285 @@
+"""Which attack is strongest, at equal numbers of steps and at equal time: every chain with PGD, APGD and SA-PGD.
+
+    python -m benchmarks.strength --network nets/digits-fgsm/network.json --data digits --eps 0.2 --out strength
+
+A chain's γ, or level, is the best of a grid on held-out samples, the same effort for every chain. Every cell is kept in
+`<out>/<name>.json`, so that an interrupted study goes on; the tables are printed from there, and the figure is drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from art.attacks.evasion import AutoProjectedGradientDescent, ProjectedGradientDescent
+from scipy.stats import binomtest
+from torch import nn
+
+from art_snn import PyTorchSNNClassifier, evaluate, models
+from art_snn.attacks import SAPGD
+from art_snn.chains import ASSG, BPTR, CBA, HART, PDSG, RGA, STBP, AdaptiveHART, BackwardChain, Mixed, Rate
+from art_snn.datasets.table import DATASETS
+from art_snn.files import replacing
+
+HELD_OUT = 200
+WIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)
+LEVELS = (0.4, 0.425, 0.46, 0.48)
+#: Every chain, and what it is tuned over.
+CHAINS: dict[str, list[BackwardChain]] = {
+    "CBA": [CBA()],
+    "BPTR": [BPTR()],
+    "Rate": [Rate()],
+    "RGA": [RGA()],
+    "STBP": [STBP(gamma) for gamma in WIDTHS],
+    "PDSG": [PDSG()],
+    "ASSG": [ASSG(level) for level in LEVELS],
+    "ASSG, corrected": [ASSG(level, corrected=True) for level in LEVELS],
+    "HART": [HART(gamma) for gamma in WIDTHS],
+    "HART + STBP": [Mixed([HART(gamma), STBP()]) for gamma in WIDTHS],
+    "adaptive HART": [AdaptiveHART(level) for level in LEVELS],
+}
+PUBLISHED = {"ASSG (as published)": ASSG(), "STBP (γ = 1)": STBP(1.0), "HART (γ = 1)": HART(1.0)}
+STEPS = (10, 25, 50, 100, 200)
+TUNING_STEPS = 50
+EQUAL_STEPS = 50
+
+
+def pgd(classifier: Any, eps: float, steps: int, size: int) -> Any:
+    return ProjectedGradientDescent(
+        classifier, eps=eps, eps_step=eps / 4, max_iter=steps, num_random_init=1, batch_size=size, verbose=False
+    )
+
+
+def apgd(classifier: Any, eps: float, steps: int, size: int) -> Any:
+    return AutoProjectedGradientDescent(
+        classifier, eps=eps, eps_step=2 * eps, max_iter=steps, nb_random_init=1, batch_size=size,
+        loss_type="cross_entropy", verbose=False,
+    )  # fmt: skip
+
+
+def sapgd(classifier: Any, eps: float, steps: int, size: int) -> Any:
+    return SAPGD(classifier, eps=eps, max_iter=steps, batch_size=size, seed=0, verbose=False)
+
+
+ATTACKS: dict[str, Callable[..., Any]] = {"PGD": pgd, "APGD": apgd, "SA-PGD": sapgd}
+
+
+class Study:
+    """One network under every attack.
+
+    :param classifier: The network.
+    :param tuning: Samples on which chains are tuned.
+    :param samples: Samples that are attacked, classified correctly.
+    :param eps: ε, L∞.
+    :param path: Where the cells are kept.
+    :param size: Samples of one batch.
+    """
+
+    def __init__(self, classifier: Any, tuning: Any, samples: Any, eps: float, path: Path, size: int) -> None:
+        self.classifier, self.eps, self.path, self.size = classifier, eps, path, size
+        self.tuning, self.samples = self._correct(*tuning), self._correct(*samples)
+        self.cells: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def _correct(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        right = self.classifier.predict(x, batch_size=self.size).argmax(1) == y.argmax(1)
+        return x[right], y[right]
+
+    def cell(self, key: str, compute: Callable[[], Any]) -> Any:
+        if key not in self.cells:
+            self.cells[key] = compute()
+            with replacing(self.path) as temporary:
+                temporary.write_text(json.dumps(self.cells, indent=1))
+            print(f"{self.path.stem}: {key}", flush=True)
+        return self.cells[key]
+
+    def attack(self, name: str, chain: BackwardChain, steps: int, part: str = "samples") -> dict[str, Any]:
+        """Which samples an attack fools, and its seconds."""
+
+        def compute() -> dict[str, Any]:
+            x, y = self.samples if part == "samples" else self.tuning
+            self.classifier.chain = chain
+            np.random.seed(0)
+            begun = time.perf_counter()
+            found = ATTACKS[name](self.classifier, self.eps, steps, self.size).generate(x, y)
+            seconds = time.perf_counter() - begun
+            assert np.abs(found - x).max() <= self.eps + 1e-6
+            fooled = self.classifier.predict(found, batch_size=self.size).argmax(1) != y.argmax(1)
+            return {"fooled": "".join("01"[int(each)] for each in fooled), "seconds": seconds}
+
+        return self.cell(f"{part} | {name} | {chain!r} | {steps}", compute)
+
+    def tuned(self, chains: list[BackwardChain]) -> BackwardChain:
+        """The best of a grid on the held-out samples, under SA-PGD; of equals the first."""
+        if len(chains) == 1:
+            return chains[0]
+        fooled = [self.attack("SA-PGD", chain, TUNING_STEPS, "tuning")["fooled"].count("1") for chain in chains]
+        return chains[int(np.argmax(fooled))]
+
+    def prediction(self) -> float:
+        """Seconds of one prediction of all samples."""
+        x, _ = self.samples
+
+        def compute() -> float:
+            rounds = []
+            for _ in range(5):
+                begun = time.perf_counter()
+                self.classifier.predict(x, batch_size=self.size)
+                rounds.append(time.perf_counter() - begun)
+            return float(np.median(rounds))
+
+        return self.cell("prediction", compute)
+
+    def worst(self, plan: str) -> dict[str, Any]:
+        """The worst case over a plan."""
+        x, y = self.samples
+
+        def compute() -> dict[str, Any]:
+            begun = time.perf_counter()
+            result = evaluate(self.classifier, x, y, eps=self.eps, plan=plan, batch_size=self.size, verbose=False)
+            seconds = time.perf_counter() - begun
+            fooled = "".join("01"[int(by >= 0)] for by in result.fooled_by)
+            return {"fooled": fooled, "seconds": seconds, "members": result.as_dict()["members"], "plan": result.plan}
+
+        return self.cell(f"worst case | {plan}", compute)
+
+
+def asr(cell: dict[str, Any]) -> float:
+    return 100.0 * cell["fooled"].count("1") / len(cell["fooled"])
+
+
+def interval(cell: dict[str, Any]) -> str:
+    found = binomtest(cell["fooled"].count("1"), len(cell["fooled"])).proportion_ci(method="wilson")
+    return f"{100 * found.low:.1f} to {100 * found.high:.1f}"
+
+
+def paired(one: dict[str, Any], other: dict[str, Any]) -> str:
+    pairs = list(zip(one["fooled"], other["fooled"], strict=True))
+    first, second = pairs.count(("1", "0")), pairs.count(("0", "1"))
+    p = binomtest(first, first + second).pvalue if first + second else 1.0
+    return f"{first} : {second}, p = {p:.2g}"
+
+
+def equal_steps(study: Study, chains: dict[str, BackwardChain], attacks: list[str]) -> Iterator[str]:
+    """A table: ASR of every chain and attack at the same number of steps."""
+    cells = {name: study.attack("SA-PGD", chain, EQUAL_STEPS) for name, chain in chains.items()}
+    best = max(cells, key=lambda name: asr(cells[name]))
+    yield f"| chain | {' | '.join(f'{attack}-{EQUAL_STEPS}' for attack in attacks)} | 95 % | {best} : it | predictions |"
+    yield "| --- " * (len(attacks) + 4) + "|"
+    for name, chain in chains.items():
+        row = [f"{asr(study.attack(attack, chain, EQUAL_STEPS)):.1f}" for attack in attacks]
+        cell = cells[name]
+        against = "" if name == best else paired(cells[best], cell)
+        cost = cell["seconds"] / study.prediction()
+        tuned = f"{name}, {chain!r}" if name in CHAINS and len(CHAINS[name]) > 1 else name
+        yield f"| {tuned} | {' | '.join(row)} | {interval(cell)} | {against} | {cost:.0f} |"
+
+
+def equal_time(study: Study, chains: dict[str, BackwardChain], budgets: tuple[int, ...]) -> Iterator[str]:
+    """A table: ASR of SA-PGD along every chain, at most so many predictions' time."""
+    unit = study.prediction()
+
+    def within(chain: BackwardChain, budget: float) -> dict[str, Any] | None:
+        cells = [study.attack("SA-PGD", chain, steps) for steps in STEPS]
+        cells = [cell for cell in cells if cell["seconds"] <= budget * unit]
+        return max(cells, key=asr) if cells else None
+
+    last = {name: within(chain, budgets[-1]) for name, chain in chains.items()}
+    best = max((name for name in last if last[name]), key=lambda name: asr(last[name]))  # type: ignore[arg-type]
+    yield f"| chain | {' | '.join(f'{budget} predictions' for budget in budgets)} | {best} : it |"
+    yield "| --- " * (len(budgets) + 2) + "|"
+    for name, chain in chains.items():
+        found = [within(chain, budget) for budget in budgets]
+        row = ["-" if cell is None else f"{asr(cell):.1f}" for cell in found]
+        against = "" if name == best or last[name] is None else paired(last[best], last[name])  # type: ignore[arg-type]
+        yield f"| {name} | {' | '.join(row)} | {against} |"
+
+
+def worst_cases(study: Study, chains: dict[str, BackwardChain]) -> Iterator[str]:
+    """A table: the worst case, beside the strongest single member that was run by hand."""
+    unit, singles = study.prediction(), []
+    for name, chain in {**chains, **PUBLISHED}.items():
+        for steps in STEPS:
+            cell = study.attack("SA-PGD", chain, steps)
+            singles.append((f"SA-PGD-{steps} along {name}", cell))
+    yield "| attack | ASR | 95 % | predictions |"
+    yield "| --- | --- | --- | --- |"
+    for plan in ("fast", "standard"):
+        cell = study.worst(plan)
+        yield f"| worst case, `{plan}` | {asr(cell):.1f} | {interval(cell)} | {cell['seconds'] / unit:.0f} |"
+        limit = [(name, each) for name, each in singles if each["seconds"] <= cell["seconds"]]
+        name, each = max(limit, key=lambda pair: asr(pair[1])) if limit else max(singles, key=lambda p: asr(p[1]))
+        yield f"| strongest single one in that time: {name} | {asr(each):.1f} | {interval(each)} | {each['seconds'] / unit:.0f} |"
+    name, each = max(singles, key=lambda pair: asr(pair[1]))
+    yield f"| strongest single one of all: {name} | {asr(each):.1f} | {interval(each)} | {each['seconds'] / unit:.0f} |"
+
+
+def draw(study: Study, chains: dict[str, BackwardChain], path: Path) -> None:
+    """ASR against time."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis, unit = figure.subplots(), study.prediction()
+    for (name, chain), marker in zip(chains.items(), "vsoPD*^X<>h", strict=False):
+        cells = [study.attack("SA-PGD", chain, steps) for steps in STEPS]
+        style = {"linewidth": 2.4, "zorder": 3} if "adaptive" in name else {"linewidth": 1.1}
+        axis.plot([c["seconds"] / unit for c in cells], [asr(c) for c in cells], marker=marker, label=name, **style)
+    for plan in ("fast", "standard"):
+        cell = study.worst(plan)
+        axis.plot(cell["seconds"] / unit, asr(cell), "k*", markersize=13, zorder=4)
+        axis.annotate(f"worst case, {plan}", (cell["seconds"] / unit, asr(cell)), xytext=(-6, 5),
+                      textcoords="offset points", ha="right")  # fmt: skip
+    axis.set(xscale="log", xlabel="time, in predictions of all samples", ylabel="attack success rate (%)")
+    axis.set_title(f"{study.path.stem}, ε = {study.eps:g}, SA-PGD of 10 to 200 steps")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", type=Path, required=True, help="A network.json of art-snn train.")
+    parser.add_argument("--data", default="digits", choices=sorted(DATASETS))
+    parser.add_argument("--root", help="Folder of the data set.")
+    parser.add_argument("--size", type=int, nargs=2, help="Height and width of frames.")
+    parser.add_argument("--eps", type=float, required=True)
+    parser.add_argument("--samples", type=int, default=400)
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--attacks", nargs="+", default=list(ATTACKS), choices=list(ATTACKS))
+    parser.add_argument("--chains", nargs="+", default=list(CHAINS), choices=list(CHAINS))
+    parser.add_argument("--out", type=Path, default=Path("strength"))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+
+    network = models.load_network(args.network.with_suffix("")).eval()
+    options: dict[str, Any] = {"seed": 0}
+    if DATASETS[args.data].events:
+        options |= {"time_steps": network.time_steps, "size": tuple(args.size)}
+    (_, _), (x, y), low, high = DATASETS[args.data].load(*([args.root] if args.root else []), **options)
+    order = np.random.default_rng(0).permutation(len(x))
+    tuning, attacked = order[:HELD_OUT], order[HELD_OUT : HELD_OUT + args.samples]
+    classifier = PyTorchSNNClassifier(
+        network, nn.CrossEntropyLoss(), x.shape[1:], y.shape[1], clip_values=(low, high), device_type="cpu"
+    )
+    path = args.out / f"{args.network.parent.name}.json"
+    study = Study(classifier, (x[tuning], y[tuning]), (x[attacked], y[attacked]), args.eps, path, args.batch)
+    print(f"{len(study.samples[0])} of {len(attacked)} samples classified correctly, {torch.get_num_threads()} threads")
+    chains = {name: study.tuned(CHAINS[name]) for name in args.chains}
+    for table in (
+        equal_steps(study, {**chains, **PUBLISHED}, args.attacks),
+        equal_time(study, {**chains, **PUBLISHED}, (25, 100, 400)),
+        worst_cases(study, chains),
+    ):
+        print("\n".join(["", *table]))
+    draw(study, chains, path.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
