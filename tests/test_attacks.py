@@ -46,8 +46,8 @@ def trained():
     return network
 
 
-def classifier(chain="hart", loss=None, encoder=None, **kwargs):
-    network = copy.deepcopy(trained())
+def classifier(chain="hart", loss=None, encoder=None, network=None, **kwargs):
+    network = copy.deepcopy(trained()) if network is None else network
     if encoder is not None:
         network.encoder = encoder
     return PyTorchSNNClassifier(

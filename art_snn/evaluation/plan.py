@@ -16,7 +16,7 @@ import numpy as np
 
 from art_snn.attacks import SAPGD, Square
 from art_snn.attacks.losses import LOSSES
-from art_snn.chains import ASSG, HART, RGA, STBP, AdaptiveHART, BackwardChain, get_chain
+from art_snn.chains import ASSG, HART, STBP, AdaptiveHART, BackwardChain, get_chain
 
 #: Whose gradient a member follows.
 SOURCES = ("target", "second")
@@ -129,12 +129,34 @@ class Plan:
         return f"{self.name}, version {self.version}"
 
 
-def _sapgd(chain: BackwardChain | str, steps: int, targets: int = 0, **settings: Any) -> Member:
-    return Member(SAPGD, chain, {"max_iter": steps, **settings}, targets)
+def _sapgd(chain: BackwardChain, steps: int, *, targets: int = 0, source: str = "target", **settings: Any) -> Member:
+    return Member(SAPGD, chain, {"max_iter": steps, **settings}, targets, source)
 
+
+_ADAPTIVE, _ASSG, _DLR = AdaptiveHART(), ASSG(corrected=True), "difference_logits_ratio"
 
 #: The plans, by name.
 PLANS = {
-    "standard": Plan("standard", 1, (_sapgd(AdaptiveHART(), 20),)),
-    "fast": Plan("fast", 1, (_sapgd(AdaptiveHART(), 9),)),
+    plan.name: plan
+    for plan in (
+        Plan(
+            "standard",
+            1,
+            (
+                _sapgd(_ADAPTIVE, 20),
+                _sapgd(_ADAPTIVE, 100),
+                _sapgd(_ASSG, 100),
+                _sapgd(_ADAPTIVE, 100, loss_type="margin"),
+                _sapgd(HART(0.25), 100),
+                _sapgd(_ADAPTIVE, 200, nb_random_init=2),
+                _sapgd(_ASSG, 200, nb_random_init=2),
+                _sapgd(_ADAPTIVE, 50, targets=3, loss_type=_DLR),
+                _sapgd(_ASSG, 50, targets=3, loss_type=_DLR),
+                _sapgd(STBP(), 50),
+                _sapgd(_ADAPTIVE, 20, source="second", until_fooled=False),
+                Member(Square, None, {"max_iter": 500}),
+            ),
+        ),
+        Plan("fast", 1, (_sapgd(_ADAPTIVE, 10),)),
+    )
 }
