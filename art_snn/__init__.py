@@ -11,7 +11,21 @@ from typing import TYPE_CHECKING, Any
 from art_snn._version import __version__
 
 if TYPE_CHECKING:
-    from art_snn import adapters, attacks, audit, chains, classifier, datasets, encoders, evaluation, models, network, neurons, surrogates, training  # noqa: F401
+    from art_snn import (  # noqa: F401  # noqa: F401
+        adapters,
+        attacks,
+        audit,
+        chains,
+        classifier,
+        datasets,
+        encoders,
+        evaluation,
+        models,
+        network,
+        neurons,
+        surrogates,
+        training,
+    )
     from art_snn.adapters import adapt
     from art_snn.chains import get_chain
     from art_snn.classifier import PyTorchSNNClassifier

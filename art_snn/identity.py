@@ -107,7 +107,8 @@ def of_network(network: nn.Module) -> bytes:
 def is_plain(value: Any) -> bool:
     """
     :param value: A value.
-    :return: Whether it is a number, a word, an array, or a sequence of such; what an object remembers of its use is not.
+    :return: Whether it is a number, a word, an array, or a sequence of such; what an object remembers of its use is
+        not.
     """
     if type(value) in (tuple, list):  # not a tuple with names, such as the route of the last gradient
         return all(is_plain(part) for part in value)

@@ -89,7 +89,8 @@ class OneOf:
 
 
 class Some(OneOf):
-    """Some different names out of these, in a tuple; those whose entry does not say that it is not `usual` by default."""
+    """Some different names out of these, in a tuple; those whose entry does not say that it is not `usual` by
+    default."""
 
     @property
     def usual(self) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
     python -m benchmarks.strength --network nets/digits-fgsm/network.json --data digits --eps 0.2 --out strength
 
-A chain's γ, or level, is the best of a grid on held-out samples, the same effort for every chain. Every cell is kept in
+A chain's γ, or level, is the best of a grid on held-out samples, the same effort for every chain. Time is that of one
+thread's processor, so that what else a machine does is not in it. Every cell is kept in
 `<out>/<name>.json`, so that an interrupted study goes on; the tables are printed from there, and the figure is drawn.
 """
 
@@ -12,6 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,23 @@ from torch import nn
 
 from art_snn import PyTorchSNNClassifier, evaluate, models
 from art_snn.attacks import SAPGD
-from art_snn.chains import ASSG, BPTR, CBA, HART, PDSG, RGA, STBP, AdaptiveHART, BackwardChain, Mixed, Rate
+from art_snn.chains import (
+    ASSG,
+    BPTR,
+    CBA,
+    HART,
+    PDSG,
+    RGA,
+    STBP,
+    AdaptiveHART,
+    AnnealedHART,
+    BackwardChain,
+    Mixed,
+    Rate,
+)
 from art_snn.datasets.table import DATASETS
 from art_snn.files import replacing
 
-HELD_OUT = 200
 WIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)
 LEVELS = (0.4, 0.425, 0.46, 0.48)
 #: Every chain, and what it is tuned over.
@@ -43,9 +57,9 @@ CHAINS: dict[str, list[BackwardChain]] = {
     "HART": [HART(gamma) for gamma in WIDTHS],
     "HART + STBP": [Mixed([HART(gamma), STBP()]) for gamma in WIDTHS],
     "adaptive HART": [AdaptiveHART(level) for level in LEVELS],
+    "annealed HART": [AnnealedHART(start=a, end=b) for a, b in ((0.5, 0.03), (1.0, 0.1), (0.5, 0.1), (0.25, 0.03))],
 }
 PUBLISHED = {"ASSG (as published)": ASSG(), "STBP (γ = 1)": STBP(1.0), "HART (γ = 1)": HART(1.0)}
-STEPS = (10, 25, 50, 100, 200)
 TUNING_STEPS = 50
 EQUAL_STEPS = 50
 
@@ -79,10 +93,13 @@ class Study:
     :param eps: ε, L∞.
     :param path: Where the cells are kept.
     :param size: Samples of one batch.
+    :param steps: Numbers of steps of the curves.
     """
 
-    def __init__(self, classifier: Any, tuning: Any, samples: Any, eps: float, path: Path, size: int) -> None:
-        self.classifier, self.eps, self.path, self.size = classifier, eps, path, size
+    def __init__(
+        self, classifier: Any, tuning: Any, samples: Any, eps: float, path: Path, size: int, steps: list[int]
+    ) -> None:
+        self.classifier, self.eps, self.path, self.size, self.steps = classifier, eps, path, size, steps
         self.tuning, self.samples = self._correct(*tuning), self._correct(*samples)
         self.cells: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
 
@@ -103,11 +120,16 @@ class Study:
 
         def compute() -> dict[str, Any]:
             x, y = self.samples if part == "samples" else self.tuning
-            self.classifier.chain = chain
+            followed = replace(chain, steps=steps) if isinstance(chain, AnnealedHART) else chain
+            self.classifier.chain = followed
             np.random.seed(0)
-            begun = time.perf_counter()
-            found = ATTACKS[name](self.classifier, self.eps, steps, self.size).generate(x, y)
-            seconds = time.perf_counter() - begun
+            begun, parts = time.process_time(), []
+            for start in range(0, len(x), self.size):
+                batch = slice(start, start + self.size)
+                attack = ATTACKS[name](self.classifier, self.eps, steps, self.size)
+                with followed.run():  # a chain with state goes on from step to step; ART's attacks know of none
+                    parts.append(attack.generate(x[batch], y[batch]))
+            seconds, found = time.process_time() - begun, np.concatenate(parts)
             assert np.abs(found - x).max() <= self.eps + 1e-6
             fooled = self.classifier.predict(found, batch_size=self.size).argmax(1) != y.argmax(1)
             return {"fooled": "".join("01"[int(each)] for each in fooled), "seconds": seconds}
@@ -128,9 +150,9 @@ class Study:
         def compute() -> float:
             rounds = []
             for _ in range(5):
-                begun = time.perf_counter()
+                begun = time.process_time()
                 self.classifier.predict(x, batch_size=self.size)
-                rounds.append(time.perf_counter() - begun)
+                rounds.append(time.process_time() - begun)
             return float(np.median(rounds))
 
         return self.cell("prediction", compute)
@@ -140,9 +162,9 @@ class Study:
         x, y = self.samples
 
         def compute() -> dict[str, Any]:
-            begun = time.perf_counter()
+            begun = time.process_time()
             result = evaluate(self.classifier, x, y, eps=self.eps, plan=plan, batch_size=self.size, verbose=False)
-            seconds = time.perf_counter() - begun
+            seconds = time.process_time() - begun
             fooled = "".join("01"[int(by >= 0)] for by in result.fooled_by)
             return {"fooled": fooled, "seconds": seconds, "members": result.as_dict()["members"], "plan": result.plan}
 
@@ -169,7 +191,8 @@ def equal_steps(study: Study, chains: dict[str, BackwardChain], attacks: list[st
     """A table: ASR of every chain and attack at the same number of steps."""
     cells = {name: study.attack("SA-PGD", chain, EQUAL_STEPS) for name, chain in chains.items()}
     best = max(cells, key=lambda name: asr(cells[name]))
-    yield f"| chain | {' | '.join(f'{attack}-{EQUAL_STEPS}' for attack in attacks)} | 95 % | {best} : it | predictions |"
+    titles = " | ".join(f"{attack}-{EQUAL_STEPS}" for attack in attacks)
+    yield f"| chain | {titles} | 95 % | {best} : it | predictions |"
     yield "| --- " * (len(attacks) + 4) + "|"
     for name, chain in chains.items():
         row = [f"{asr(study.attack(attack, chain, EQUAL_STEPS)):.1f}" for attack in attacks]
@@ -185,7 +208,7 @@ def equal_time(study: Study, chains: dict[str, BackwardChain], budgets: tuple[in
     unit = study.prediction()
 
     def within(chain: BackwardChain, budget: float) -> dict[str, Any] | None:
-        cells = [study.attack("SA-PGD", chain, steps) for steps in STEPS]
+        cells = [study.attack("SA-PGD", chain, steps) for steps in study.steps]
         cells = [cell for cell in cells if cell["seconds"] <= budget * unit]
         return max(cells, key=asr) if cells else None
 
@@ -204,7 +227,7 @@ def worst_cases(study: Study, chains: dict[str, BackwardChain]) -> Iterator[str]
     """A table: the worst case, beside the strongest single member that was run by hand."""
     unit, singles = study.prediction(), []
     for name, chain in {**chains, **PUBLISHED}.items():
-        for steps in STEPS:
+        for steps in study.steps:
             cell = study.attack("SA-PGD", chain, steps)
             singles.append((f"SA-PGD-{steps} along {name}", cell))
     yield "| attack | ASR | 95 % | predictions |"
@@ -214,7 +237,8 @@ def worst_cases(study: Study, chains: dict[str, BackwardChain]) -> Iterator[str]
         yield f"| worst case, `{plan}` | {asr(cell):.1f} | {interval(cell)} | {cell['seconds'] / unit:.0f} |"
         limit = [(name, each) for name, each in singles if each["seconds"] <= cell["seconds"]]
         name, each = max(limit, key=lambda pair: asr(pair[1])) if limit else max(singles, key=lambda p: asr(p[1]))
-        yield f"| strongest single one in that time: {name} | {asr(each):.1f} | {interval(each)} | {each['seconds'] / unit:.0f} |"
+        cost = each["seconds"] / unit
+        yield f"| strongest single one in that time: {name} | {asr(each):.1f} | {interval(each)} | {cost:.0f} |"
     name, each = max(singles, key=lambda pair: asr(pair[1]))
     yield f"| strongest single one of all: {name} | {asr(each):.1f} | {interval(each)} | {each['seconds'] / unit:.0f} |"
 
@@ -228,7 +252,7 @@ def draw(study: Study, chains: dict[str, BackwardChain], path: Path) -> None:
     FigureCanvasAgg(figure)
     axis, unit = figure.subplots(), study.prediction()
     for (name, chain), marker in zip(chains.items(), "vsoPD*^X<>h", strict=False):
-        cells = [study.attack("SA-PGD", chain, steps) for steps in STEPS]
+        cells = [study.attack("SA-PGD", chain, steps) for steps in study.steps]
         style = {"linewidth": 2.4, "zorder": 3} if "adaptive" in name else {"linewidth": 1.1}
         axis.plot([c["seconds"] / unit for c in cells], [asr(c) for c in cells], marker=marker, label=name, **style)
     for plan in ("fast", "standard"):
@@ -237,7 +261,7 @@ def draw(study: Study, chains: dict[str, BackwardChain], path: Path) -> None:
         axis.annotate(f"worst case, {plan}", (cell["seconds"] / unit, asr(cell)), xytext=(-6, 5),
                       textcoords="offset points", ha="right")  # fmt: skip
     axis.set(xscale="log", xlabel="time, in predictions of all samples", ylabel="attack success rate (%)")
-    axis.set_title(f"{study.path.stem}, ε = {study.eps:g}, SA-PGD of 10 to 200 steps")
+    axis.set_title(f"{study.path.stem}, ε = {study.eps:g}, SA-PGD of {study.steps[0]} to {study.steps[-1]} steps")
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
     figure.savefig(path, dpi=130)
@@ -251,6 +275,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, help="Height and width of frames.")
     parser.add_argument("--eps", type=float, required=True)
     parser.add_argument("--samples", type=int, default=400)
+    parser.add_argument("--held-out", type=int, default=200)
+    parser.add_argument("--steps", type=int, nargs="+", default=[10, 25, 50, 100, 200])
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--attacks", nargs="+", default=list(ATTACKS), choices=list(ATTACKS))
     parser.add_argument("--chains", nargs="+", default=list(CHAINS), choices=list(CHAINS))
@@ -264,13 +290,16 @@ def main() -> None:
         options |= {"time_steps": network.time_steps, "size": tuple(args.size)}
     (_, _), (x, y), low, high = DATASETS[args.data].load(*([args.root] if args.root else []), **options)
     order = np.random.default_rng(0).permutation(len(x))
-    tuning, attacked = order[:HELD_OUT], order[HELD_OUT : HELD_OUT + args.samples]
+    tuning, attacked = order[: args.held_out], order[args.held_out : args.held_out + args.samples]
     classifier = PyTorchSNNClassifier(
         network, nn.CrossEntropyLoss(), x.shape[1:], y.shape[1], clip_values=(low, high), device_type="cpu"
     )
+    torch.set_num_threads(1)
     path = args.out / f"{args.network.parent.name}.json"
-    study = Study(classifier, (x[tuning], y[tuning]), (x[attacked], y[attacked]), args.eps, path, args.batch)
-    print(f"{len(study.samples[0])} of {len(attacked)} samples classified correctly, {torch.get_num_threads()} threads")
+    study = Study(
+        classifier, (x[tuning], y[tuning]), (x[attacked], y[attacked]), args.eps, path, args.batch, args.steps
+    )
+    print(f"{len(study.samples[0])} of {len(attacked)} samples classified correctly")
     chains = {name: study.tuned(CHAINS[name]) for name in args.chains}
     for table in (
         equal_steps(study, {**chains, **PUBLISHED}, args.attacks),

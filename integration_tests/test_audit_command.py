@@ -15,7 +15,21 @@ from click.testing import CliRunner
 
 from art_snn.cli import main
 
-TINY = ["audit", "--plan", "fast", "--epochs", "2", "--samples", "40", "--time-steps", "2", "--sweep", "", "--chains", "stbp,hart"]
+TINY = [
+    "audit",
+    "--plan",
+    "fast",
+    "--epochs",
+    "2",
+    "--samples",
+    "40",
+    "--time-steps",
+    "2",
+    "--sweep",
+    "",
+    "--chains",
+    "stbp,hart",
+]
 
 
 def invoke(*arguments: str):

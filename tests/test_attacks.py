@@ -240,7 +240,7 @@ class TestEveryAttack:
 class TestSAPGD:
     def test_the_first_steps_are_the_papers(self):
         wrapped = classifier(STBP())
-        x, y = labelled(wrapped)
+        x, _ = labelled(wrapped)
         x, steps = torch.from_numpy(x), 4
         attack = sapgd(wrapped, max_iter=steps, until_fooled=False)
         memory = attack.begin(x)
@@ -333,7 +333,7 @@ class TestSAPGD:
         x, y = labelled(wrapped, 40)
 
         def fooled(starts):
-            return (wrapped.predict(sapgd(wrapped, max_iter=2, nb_random_init=starts).generate(x, y)).argmax(1) != y)
+            return wrapped.predict(sapgd(wrapped, max_iter=2, nb_random_init=starts).generate(x, y)).argmax(1) != y
 
         one, many = fooled(1), fooled(6)
         assert (many >= one).all() and many.sum() > one.sum()

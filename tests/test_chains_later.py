@@ -1,4 +1,5 @@
-"""Surrogates as values, and the chains that came after HART: what their files say of them, beside the golden gradients."""
+"""Surrogates as values, and the chains that came after HART: what their files say of them, beside the golden
+gradients."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from art_snn import IF, LIF, PyTorchSNNClassifier, SpikingNetwork, surrogates
-from art_snn.chains import ASSG, HART, PDSG, STBP, AdaptiveHART, OneStepHART
+from art_snn.chains import ASSG, HART, PDSG, STBP, AdaptiveHART, AnnealedHART, OneStepHART
 from art_snn.chains.pdsg import spread
 from art_snn.neurons import Dynamics, NotGiven
 from art_snn.surrogates import (
@@ -69,10 +70,12 @@ class TestSurrogates:
             assert kind(0.5) == kind(gamma=0.5) == kind(surrogate=Triangle(0.5)) and kind() == kind(1.0)
             assert kind(0.5).gamma == 0.5 and kind(surrogate=ATan()).gamma is None
             assert repr(kind(0.5)) == f"{kind.__name__}(gamma=0.5)"
-            assert eval(repr(kind(surrogate=ATan(3.0))), vars(surrogates) | {kind.__name__: kind}).surrogate == ATan(3.0)
+            assert eval(repr(kind(surrogate=ATan(3.0))), vars(surrogates) | {kind.__name__: kind}).surrogate == ATan(
+                3.0
+            )
             with pytest.raises(ValueError, match="give one of the two"):
                 kind(0.5, surrogate=ATan())
-            with pytest.raises(TypeError, match="surrogate must be one of art_snn.surrogates"):
+            with pytest.raises(TypeError, match=r"surrogate must be one of art_snn\.surrogates"):
                 kind(surrogate="atan")
 
     def test_chains_differ_by_all_they_are_set_by(self):
@@ -102,7 +105,7 @@ def test_hart_collapses_with_every_surrogate(surrogate):
     assert torch.allclose(gradient(network, HART(surrogate=surrogate)), found, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("chain", [AdaptiveHART(), AdaptiveHART(level=0.3), OneStepHART()], ids=repr)
+@pytest.mark.parametrize("chain", [AdaptiveHART(), AdaptiveHART(level=0.3), AnnealedHART(), OneStepHART()], ids=repr)
 class TestAdaptiveHART:
     @pytest.mark.parametrize("kind", nets.KINDS)
     def test_collapsed_is_step_by_step(self, chain, kind):
@@ -144,6 +147,29 @@ def test_adaptive_hart_is_heard_at_every_neuron_and_the_triangle_is_not():
     mean = trace.distance.mean(0)
     expected = surrogates.arctangent(trace.distance, 2 * math.tan(math.pi * level) / math.pi / (mean + 1e-4)).mean(0)
     assert torch.allclose(AdaptiveHART(level).gain(trace), expected)
+
+
+class TestAnnealedHART:
+    def test_its_width_goes_from_start_to_end_and_stays(self):
+        network, chain = nets.build(), AnnealedHART(steps=2, start=1.0, end=0.25)
+        assert torch.equal(gradient(network, chain), gradient(network, chain))
+        with chain.run():
+            for width in (1.0, 0.5, 0.25, 0.25):
+                expected = gradient(network, HART(surrogate=ATan(1 / width)))  # the threshold is 1
+                assert torch.allclose(gradient(network, chain), expected, rtol=1e-10, atol=1e-14)
+                assert network.route.name == "collapsed"
+
+    def test_it_is_in_units_of_the_threshold(self):
+        trace = LIF(threshold=0.5).trace(torch.rand(3, 2, 4, dtype=torch.float64))
+        chain = AnnealedHART(start=0.8)
+        state = chain.update(chain.init(trace), trace)
+        found = chain.gain(dataclasses.replace(trace, state=state))
+        assert torch.allclose(found, HART(surrogate=ATan(1 / 0.4)).gain(trace))
+
+    @pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": 1.5}, {"start": 0.0}, {"end": -1.0}])
+    def test_a_parameter_out_of_range_is_named(self, wrong):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+            AnnealedHART(**wrong)
 
 
 def test_the_width_of_one_step_is_the_mean_distance_of_the_layer():

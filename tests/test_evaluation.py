@@ -168,11 +168,7 @@ class TestMembers:
         second = classifier(network=art_snn.models.small_cnn(time_steps=2, width=0.25))
         member = Member(SAPGD, "hart", {"max_iter": 5, "until_fooled": False}, source="second")
         result = run(second=second, plan=[member], eps=0.3)
-        x, y = samples()
-        second.chain = "hart"
-        assert result.members["attack"].tolist() == [
-            "SAPGD(max_iter=5, until_fooled=False) from the second classifier"
-        ]
+        assert result.members["attack"].tolist() == ["SAPGD(max_iter=5, until_fooled=False) from the second classifier"]
         assert result.members["fooled"].sum() > 0
         with pytest.raises(ValueError, match="second must be given"):
             run(plan=[member])
@@ -211,7 +207,9 @@ class TestPlans:
         for part in ("AdaptiveHART", "HART(gamma", "ASSG", "STBP", "Square", "difference_logits_ratio", "second"):
             assert part in text
         assert any(member.targets for member in PLANS["standard"].members)
-        assert any(member.settings.get("loss_type", "cross_entropy") == "cross_entropy" for member in PLANS["standard"].members)
+        assert any(
+            member.settings.get("loss_type", "cross_entropy") == "cross_entropy" for member in PLANS["standard"].members
+        )
 
     def test_what_cannot_run_is_left_out_and_few_classes_get_the_margin(self):
         wrapped = classifier()
@@ -335,7 +333,7 @@ class TestArguments:
             evaluate(wrapped, x, y, eps=0.1, second=wrapped.model)
 
     def test_nothing_classified_correctly(self):
-        wrapped, (x, y) = classifier(), samples(4)
+        wrapped, (x, _) = classifier(), samples(4)
         wrong = (wrapped.predict(x).argmax(1) + 1) % 10
         result = evaluate(wrapped, x, wrong, eps=0.1, plan="fast", verbose=False)
         assert result.robust_accuracy == result.accuracy == 0.0 and np.isnan(result.success_rate)
@@ -358,7 +356,9 @@ def test_an_attack_of_arts_is_given_what_it_takes():
     member = Member(FastGradientMethod, "hart")
     attack = member.on(classifier(), eps=0.1, norm=2, batch_size=7, seed=3, verbose=False)
     assert (attack.eps, attack.norm, attack.batch_size) == (0.1, 2, 7)
-    ours = Member(Square, None, {"max_iter": 3}).on(classifier(), eps=0.1, norm=np.inf, batch_size=7, seed=3, verbose=False)
+    ours = Member(Square, None, {"max_iter": 3}).on(
+        classifier(), eps=0.1, norm=np.inf, batch_size=7, seed=3, verbose=False
+    )
     assert (ours.eps, ours.batch_size, ours.seed, ours.verbose, ours.max_iter) == (0.1, 7, 3, False, 3)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from art_snn import PoissonEncoder, PyTorchSNNClassifier
-from art_snn.chains import ASSG, HART, STBP, BackwardChain, Mixed
+from art_snn.chains import ASSG, HART, STBP, AnnealedHART, BackwardChain, Mixed
 from tests import networks as nets
 
 
@@ -74,6 +74,7 @@ CHAINS = [
     Mixed([Crossing(), HART()]),
     ASSG(),
     ASSG(level=0.3, momentum=0.5, corrected=True),
+    AnnealedHART(steps=4),
 ]
 
 

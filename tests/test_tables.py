@@ -141,7 +141,9 @@ class TestAnAttack:
             assert "fgsm, pgd or bim" in command("audit", "--help")
             assert "none, fgsm, pgd or bim" in command("train", "--help")
             networks = ["--target", pair[0], "--second", pair[1], "--samples", 20, "--sweep", "", "--chains", "hart"]
-            said = command("audit", *networks, "--attacks", "bim", "--steps", 3, "--plan", "none", "--out", tmp_path / "audit")
+            said = command(
+                "audit", *networks, "--attacks", "bim", "--steps", 3, "--plan", "none", "--out", tmp_path / "audit"
+            )
             assert "BIM takes 3 steps of 0.0375." in said and "white-box BIM: strongest HART" in said
             options = ["--epochs", 1, "--width", 0.25, "--time-steps", 2, "--limit", 100, "--held-out", 20]
             said = command("train", "--attack", "bim", "--steps", 2, *options, "--out", tmp_path / "train")

@@ -35,9 +35,7 @@ class _Watched(nn.Module):
         return self.loss(logits, labels.argmax(1) if labels.dim() > 1 else labels).sum()
 
 
-def logits_and_gradient(
-    classifier: PyTorchClassifier, x: Tensor, labels: Tensor, loss: Loss
-) -> tuple[Tensor, Tensor]:
+def logits_and_gradient(classifier: PyTorchClassifier, x: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
     """
     :param classifier: ART's classifier; of a spiking one the gradient follows its chain.
     :param x: Inputs `(B, *input_shape)`, on its device.

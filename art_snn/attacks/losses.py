@@ -8,9 +8,9 @@ r"""What attacks make large, of logits z and a class y: the true class, or in a 
     \text{targeted } \frac{z_y - \max_{i ≠ y} z_i}{z_{π_1} - (z_{π_3} + z_{π_4}) / 2}
     \qquad (π \text{ sorts z, largest first})
 
-(the difference of logits ratio of Croce and Hein, ICML 2020; the true class of a targeted attack is not known here, and is
-the largest other). A targeted attack makes the negative of the first two large. Where logits are equal, so that a ratio has no
-denominator, it is their difference.
+(the difference of logits ratio of Croce and Hein, ICML 2020; the true class of a targeted attack is not known here, and
+is the largest other). A targeted attack makes the negative of the first two large. Where logits are equal, so that a
+ratio has no denominator, it is their difference.
 """
 
 from __future__ import annotations

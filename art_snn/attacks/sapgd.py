@@ -7,8 +7,8 @@ From a point of the ball, uniform, with the gradient g of each sample in units o
     m &← 0.5 \, m + g / \overline{|g|}, \qquad v ← 0.8 \, v + g^2 / \overline{g^2}, \\
     x &← Π \left( x + clip\left( η \frac{m}{\sqrt{v} + 10^{-12}}, -η, η \right) \right)
 
-η begins at ε and is halved after some steps: 22 % of all the first time, and then each time 3 % less, down to 6 %. In the
-Euclidean norm, for which there are no published steps, ours is η along m, m ← 0.5 m + g by its norm.
+η begins at ε and is halved after some steps: 22 % of all the first time, and then each time 3 % less, down to 6 %. In
+the Euclidean norm, for which there are no published steps, ours is η along m, m ← 0.5 m + g by its norm.
 """
 
 from __future__ import annotations

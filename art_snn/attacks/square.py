@@ -1,9 +1,10 @@
 """Square: a random search without gradients, whose candidates are squares at the edge of the ball (ECCV 2020).
 
 Andriushchenko et al., "Square Attack: a query-efficient black-box adversarial attack via random search". It begins with
-stripes of ±ε, one pixel wide; each step gives one square of each sample ±ε, a sign for each channel, and keeps it where the
-margin grows. The square covers a share p of the image, which begins at `p_init` and is halved after 0.1, 0.5, 2, 10, 20, 40,
-60 and 80 % of the steps. The frames of an event recording get the same square, with a sign for each polarity.
+stripes of ±ε, one pixel wide; each step gives one square of each sample ±ε, a sign for each channel, and keeps it where
+the margin grows. The square covers a share p of the image, which begins at `p_init` and is halved after 0.1, 0.5, 2,
+10, 20, 40, 60 and 80 % of the steps. The frames of an event recording get the same square, with a sign for each
+polarity.
 
 ART's `SquareAttack` takes one square and one sign for all samples of a step, three predictions a step, and images only;
 here each sample has its own, out of one prediction.
@@ -31,8 +32,8 @@ class Square(SteppedAttack):
 
     :param estimator: ART's classifier, of which only predictions are used.
     :param p_init: Share of the image that the first squares cover, in (0, 1].
-    :param kwargs: As for :class:`~art_snn.attacks.stepped.SteppedAttack`; `max_iter` is the number of queries of a start,
-        `loss_type` has no meaning but "margin".
+    :param kwargs: As for :class:`~art_snn.attacks.stepped.SteppedAttack`; `max_iter` is the number of queries of a
+        start, `loss_type` has no meaning but "margin".
     :raises ValueError: If a parameter is out of its range, or the norm is another.
     """
 
@@ -43,9 +44,7 @@ class Square(SteppedAttack):
         self.p_init = p_init
         super().__init__(estimator, max_iter=max_iter, **{"loss_type": "margin", **kwargs})
 
-    def _start(
-        self, clean: Tensor, labels: Tensor, left: Tensor, seeds: Sequence[int], best: Best, bar: Any
-    ) -> None:
+    def _start(self, clean: Tensor, labels: Tensor, left: Tensor, seeds: Sequence[int], best: Best, bar: Any) -> None:
         here = clean[left]
         draws = [torch.Generator().manual_seed(seed) for seed in seeds]
         stripes = torch.stack([_signs(_blank(one)[..., :1, :], draw) for one, draw in zip(here, draws, strict=True)])

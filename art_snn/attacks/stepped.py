@@ -3,9 +3,11 @@
 What every such attack wants is here, and a subclass gives only the step:
 
 - a sample whose gradient is zero stays where it is, and is never NaN;
-- every iterate counts that fools, as the classifier itself predicts, and the sample leaves the batch then; of samples that
+- every iterate counts that fools, as the classifier itself predicts, and the sample leaves the batch then; of samples
+that
   nothing fools, the iterate with the largest margin is returned;
-- where a random start, or noise of the attack, comes in, it belongs to the sample and the seed, so that a sample's result does not
+- where a random start, or noise of the attack, comes in, it belongs to the sample and the seed, so that a sample's
+result does not
   depend on which others are attacked with it (but for how a device rounds batches of different sizes);
 - a chain with state keeps it for one start, aligned with the samples that are left.
 """
@@ -45,10 +47,11 @@ class SteppedAttack(EvasionAttack):
     :param max_iter: Steps of one start, >= 1; each is one gradient.
     :param targeted: Whether `y` are classes that are wanted, rather than true ones.
     :param nb_random_init: Starts, >= 1; only samples that are not fooled start again.
-    :param loss_type: `"cross_entropy"`, `"difference_logits_ratio"` (of at least 3 classes, 4 if targeted) or `"margin"`.
+    :param loss_type: `"cross_entropy"`, `"difference_logits_ratio"` (of at least 3 classes, 4 if targeted) or
+        `"margin"`.
     :param batch_size: Samples of one batch.
-    :param until_fooled: Whether a sample leaves once it is fooled; otherwise all go on to the last step of the last start,
-        and the iterate with the largest margin is returned, which is what transfers to another network.
+    :param until_fooled: Whether a sample leaves once it is fooled; otherwise all go on to the last step of the last
+        start, and the iterate with the largest margin is returned, which is what transfers to another network.
     :param seed: Seed of the starts; drawn from numpy's generator, as ART's attacks do, when not given.
     :param verbose: Whether to show the progress.
     :raises ValueError: If a parameter is out of its range.
@@ -145,9 +148,7 @@ class SteppedAttack(EvasionAttack):
                 bar.update(self.max_iter)
         return best.x.cpu().numpy()
 
-    def _start(
-        self, clean: Tensor, labels: Tensor, left: Tensor, seeds: Sequence[int], best: Best, bar: Any
-    ) -> None:
+    def _start(self, clean: Tensor, labels: Tensor, left: Tensor, seeds: Sequence[int], best: Best, bar: Any) -> None:
         """One start of the samples that are left, which are places in the batch."""
         here = clean[left]
         x, memory = self._project(here + self._random(here, seeds), here), self.begin(here)
@@ -159,7 +160,9 @@ class SteppedAttack(EvasionAttack):
                     run.only(rows)
                 found, grad = self._gradient(x[rows], labels[left[rows]])
                 self._look(best, left, rows, x, labels, found)
-                moved, now = self.step(torch.nan_to_num(grad, 0.0, 0.0, 0.0), tuple(part[rows] for part in memory), number)
+                moved, now = self.step(
+                    torch.nan_to_num(grad, 0.0, 0.0, 0.0), tuple(part[rows] for part in memory), number
+                )
                 memory = tuple(old.index_copy(0, rows, new) for old, new in zip(memory, now, strict=True))
                 x = x.index_copy(0, rows, self._project(x[rows] + moved, here[rows]))
                 if self.until_fooled:
@@ -232,7 +235,9 @@ class SteppedAttack(EvasionAttack):
             delta = delta.clamp(-self.eps, self.eps)
         if self.estimator.clip_values is None:
             return clean + delta
-        low, high = (torch.as_tensor(np.asarray(value), dtype=x.dtype, device=x.device) for value in self.estimator.clip_values)
+        low, high = (
+            torch.as_tensor(np.asarray(value), dtype=x.dtype, device=x.device) for value in self.estimator.clip_values
+        )
         return torch.minimum(torch.maximum(clean + delta, low), high)
 
     def _labels(self, x: np.ndarray, y: np.ndarray | None) -> np.ndarray:
@@ -250,7 +255,9 @@ class SteppedAttack(EvasionAttack):
         if len(y) != len(x):
             raise ValueError(f"y must hold a label for each of {len(x)} samples, got {len(y)}.")
         if y.shape[1] < 2 or (self.estimator.predict(x[:1]).shape[1] < 2):
-            raise ValueError("estimator must have an output for each class; a network of one output is not attacked so.")
+            raise ValueError(
+                "estimator must have an output for each class; a network of one output is not attacked so."
+            )
         return y.argmax(1)
 
     def _check_params(self) -> None:

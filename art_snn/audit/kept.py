@@ -30,6 +30,7 @@ Found = tuple[Row, list[Row]]
 #: Version of the file's form.
 SCHEMA = 1
 
+
 class Kept:
     """What an interrupted audit found, if it is the same audit.
 
@@ -131,4 +132,4 @@ def _attacks(settings: AuditSettings) -> Iterator[Any]:
 
 
 def _device(device: torch.device) -> str:
-    return torch.cuda.get_devicetype_name(device) if device.type == "cuda" else device.type
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

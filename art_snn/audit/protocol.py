@@ -48,8 +48,8 @@ class AuditResult:
     :param data: Digests of the data's arrays, and of the indices of its parts.
     :param rows: What became of the attacked samples: white-box at every ε, black-box at the tables' ε.
     :param search: What became of the held-out samples, from which γ was chosen.
-    :param worst: The worst case over many attacks, white-box and by way of the second network, at the tables' ε; None if
-        none was asked for.
+    :param worst: The worst case over many attacks, white-box and by way of the second network, at the tables' ε; None
+        if none was asked for.
     :param examples: Clean images, and their adversarial images by chain, of the white-box attack at the tables' ε.
     :raises ValueError: If the rows are not of the same samples.
     """

@@ -34,11 +34,16 @@ def worst_case(result: AuditResult) -> str:
     assert worst is not None
     low, high = (100.0 * end for end in worst.interval)
     by = worst.members[worst.members["fooled"] > 0]
-    counts = "; ".join(f"{line.fooled} by {line.attack}" + (f" along {line.chain}" if line.chain else "") for line in by.itertuples())
+    counts = "; ".join(
+        f"{line.fooled} by {line.attack}" + (f" along {line.chain}" if line.chain else "") for line in by.itertuples()
+    )
     return (
-        f"Worst case at ε = {worst.eps:g}: {100.0 * worst.robust_accuracy:.1f} % of the samples are classified correctly and "
-        f"survive every attack (95 % interval {low:.1f} to {high:.1f}); attack success rate {100.0 * worst.success_rate:.1f} %. "
-        f"Plan {worst.plan}, {len(worst.attacks)} attacks, each on what the ones before left: fooled {counts or 'none'}."
+        f"Worst case at ε = {worst.eps:g}: {100.0 * worst.robust_accuracy:.1f} % of the samples are classified "
+        "correctly "
+        f"and survive every attack (95 % interval {low:.1f} to {high:.1f}); attack success rate "
+        f"{100.0 * worst.success_rate:.1f} %. "
+        f"Plan {worst.plan}, {len(worst.attacks)} attacks, each on what the ones before left: fooled "
+        f"{counts or 'none'}."
     )
 
 
@@ -148,8 +153,8 @@ def _words(words: Sequence[str]) -> str:
 
 
 def write_files(result: AuditResult, folder: Path) -> list[Path]:
-    """Write `results.json`, `results.csv`, `asr_against_eps.png` and `examples.png`, and `worst_case.npz` if there is one:
-    the adversarial input of each fooled sample, the input itself elsewhere, and which member fooled it.
+    """Write `results.json`, `results.csv`, `asr_against_eps.png` and `examples.png`, and `worst_case.npz` if there is
+    one: the adversarial input of each fooled sample, the input itself elsewhere, and which member fooled it.
 
     :param result: An audit's findings.
     :param folder: Where to; it exists.

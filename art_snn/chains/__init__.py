@@ -3,7 +3,7 @@
 ==========  =======================================================================
 `stbp`      back-propagation through time, Eq. 15 or another surrogate for ∂s/∂m
 `hart`      the hybrid attack, Eqs. 13-15
-`adaptive`  HART with surrogates that each neuron, or layer, sets by its own trace
+`adaptive`  HART with surrogates whose width is not searched
 `rate`      the rate gradient, Eqs. 9-11
 `rga`       rate gradient approximation
 `bptr`      back-propagation through rate
@@ -17,7 +17,7 @@
 
 from __future__ import annotations
 
-from art_snn.chains.adaptive import AdaptiveHART, OneStepHART
+from art_snn.chains.adaptive import AdaptiveHART, AnnealedHART, OneStepHART
 from art_snn.chains.assg import ASSG
 from art_snn.chains.base import BackwardChain
 from art_snn.chains.bptr import BPTR
@@ -41,6 +41,7 @@ __all__ = [
     "RGA",
     "STBP",
     "AdaptiveHART",
+    "AnnealedHART",
     "BackwardChain",
     "Mixed",
     "Native",

@@ -1,7 +1,7 @@
 r"""ASSG: adaptive sharpness surrogate gradient (arXiv 2512.22522).
 
-Back-propagation through time, the reset held constant, with an arctangent whose steepness each neuron and step adapts over
-the gradients of one attack. With u = m - θ, at the k-th of them:
+Back-propagation through time, the reset held constant, with an arctangent whose steepness each neuron and step adapts
+over the gradients of one attack. With u = m - θ, at the k-th of them:
 
 .. math::
 
@@ -9,14 +9,14 @@ the gradients of one attack. With u = m - θ, at the k-th of them:
     \frac{∂s}{∂m} &= \frac{α/2}{1 + (π α u / 2)^2}, \qquad α = \frac{a}{M_k + ρ D_k + 10^{-4}}, \quad
     a = \frac{2}{π} \tan(π \, level)
 
-from M = 1, D = 0. At a neuron whose distance is M + ρD the surrogate's own step, :math:`\frac12 + \frac1π \arctan(π α u / 2)`,
-has come to a share `level` beyond its middle: a smaller level is a wider surrogate.
+from M = 1, D = 0. At a neuron whose distance is M + ρD the surrogate's own step, 1/2 + arctan(π α u / 2) / π, has come
+to a share `level` beyond its middle: a smaller level is a wider surrogate.
 
-M = 1 says how far potentials lie from their threshold before anything was seen, so that it means something only beside the
-neuron's scale: where thresholds and potentials are of the order 0.1, M begins ten times too large, and of the first
-gradients the surrogates are too wide; after k gradients a share β^k of it is left (0.35 at k = 10). With `corrected=True`
-both means begin at 0 and are divided by 1 - β^k, so that there is no start value, and the scale of a neuron does not matter
-(but for the 1e-4).
+M = 1 says how far potentials lie from their threshold before anything was seen, so that it means something only beside
+the neuron's scale: where thresholds and potentials are of the order 0.1, M begins ten times too large, and of the first
+gradients the surrogates are too wide; after k gradients a share β^k of it is left (0.35 at k = 10). With
+`corrected=True` both means begin at 0 and are divided by 1 - β^k, so that there is no start value, and the scale of a
+neuron does not matter (but for the 1e-4).
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ The gradient is pruned along time (nothing flows from m(t+1) to m(t) or s(t)) an
     \left[\frac{∂L}{∂m}\right] = \frac{1}{T} \sum_t \frac{∂L}{∂s(t)} \frac{∂s(t)}{∂m(t)}  \quad (14), \qquad
     \frac{∂L}{∂s^{l-1}(t)} = \left[\frac{∂L}{∂m}\right] \frac{∂m(t)}{∂s^{l-1}(t)}  \quad (13)
 
-with Eq. 15 for ∂s/∂m, or another surrogate. Since ∂L/∂s(t) is then the same at every step, the mean of ∂s/∂m over time is
-the layer's gain.
+with Eq. 15 for ∂s/∂m, or another surrogate. Since ∂L/∂s(t) is then the same at every step, the mean of ∂s/∂m over time
+is the layer's gain.
 """
 
 from __future__ import annotations

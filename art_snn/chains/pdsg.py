@@ -1,13 +1,13 @@
 r"""PDSG: potential-dependent surrogate gradient (Lun et al., CVPR 2025).
 
-Back-propagation through time, the reset differentiated as the neurons have it, with a surrogate as wide as the potentials
-of a channel are spread. With u = m - θ and σ(t) the standard deviation of m over the steps up to t and over space, for each
-sample and channel:
+Back-propagation through time, the reset differentiated as the neurons have it, with a surrogate as wide as the
+potentials of a channel are spread. With u = m - θ and σ(t) the standard deviation of m over the steps up to t and over
+space, for each sample and channel:
 
 .. math:: \frac{∂s(t)}{∂m(t)} = N(u(t); σ(t)/2, σ(t))
 
-σ is held constant; of layers without space it is taken over the layer's neurons. Where it is 0, or not defined (one number),
-it is 1.
+σ is held constant; of layers without space it is taken over the layer's neurons. Where it is 0, or not defined (one
+number), it is 1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-r"""STBP: spatio-temporal back-propagation (Wu et al., 2018), through Eqs. 1-4 with a surrogate for ∂s/∂m, Eq. 15 by default.
+r"""STBP: spatio-temporal back-propagation (Wu et al., 2018), through Eqs. 1-4 with a surrogate for ∂s/∂m, Eq. 15 by
+default.
 
 With σ(t) = ∂s(t)/∂m(t), g(t) the gradient at s(t) and G(t) that at m(t), for t = T, ..., 1:
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from art_snn.chains.adaptive import AdaptiveHART, OneStepHART
+from art_snn.chains.adaptive import AdaptiveHART, AnnealedHART, OneStepHART
 from art_snn.chains.assg import ASSG
 from art_snn.chains.bptr import BPTR
 from art_snn.chains.cba import CBA
@@ -24,6 +24,7 @@ for entry in (  # in the order of the paper's Table 2, later ones, and then the 
     ChainEntry("rga", "RGA", RGA),
     ChainEntry("hart", "HART", HART, at_gamma=HART, learns=True, featured=True),
     ChainEntry("adaptive-hart", "adaptive HART", AdaptiveHART, usual=False),
+    ChainEntry("annealed-hart", "annealed HART", AnnealedHART, usual=False),
     ChainEntry("one-step-hart", "one-step HART", OneStepHART, usual=False),
     ChainEntry("pdsg", "PDSG", PDSG, usual=False),
     ChainEntry("assg", "ASSG", ASSG, usual=False),

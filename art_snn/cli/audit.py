@@ -45,8 +45,8 @@ def audit(out: Path, **options: Any) -> None:
 
     Takes your own --network, or the networks --target and --second that art-snn train wrote, or else trains two small
     ones of the same shape on the embedded digits. Attacks the first with ART's FGSM and PGD, white-box (gradient of the
-    network itself) and black-box (gradient of the second), and prints the attack success rates; first of all the worst case, sample by sample,
-    over the strongest attacks that are known. Networks that it
+    network itself) and black-box (gradient of the second), and prints the attack success rates; first of all the worst
+    case, sample by sample, over the strongest attacks that are known. Networks that it
     trained are kept in the output folder: the same settings do not train again. Interrupt it, give the same command,
     and it goes on with the attack that was not finished.
     """

@@ -447,7 +447,7 @@ class _Learning:
 class _LearningTrace(Trace):
     learning: _Learning = field(kw_only=True)
 
-    def derivative(self, grad_spikes: Tensor, slopes: Tensor) -> Tensor:
+    def _derivative(self, grad_spikes: Tensor, slopes: Tensor) -> Tensor:
         return self.learning.derivative(grad_spikes, slopes, self)
 
 

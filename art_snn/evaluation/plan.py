@@ -16,7 +16,7 @@ import numpy as np
 
 from art_snn.attacks import SAPGD, Square
 from art_snn.attacks.losses import LOSSES
-from art_snn.chains import ASSG, HART, STBP, AdaptiveHART, BackwardChain, get_chain
+from art_snn.chains import ASSG, HART, STBP, AdaptiveHART, AnnealedHART, BackwardChain, get_chain
 
 #: Whose gradient a member follows.
 SOURCES = ("target", "second")
@@ -26,15 +26,15 @@ SOURCES = ("target", "second")
 class Member:
     """One attack of a plan.
 
-    :param attack: An attack of :mod:`art_snn.attacks` or of ART: its class, or what is called alike, with a classifier and
-        `eps`, and has `generate(x, y)`. `norm`, `batch_size`, `seed` and `verbose` are given if it takes them.
+    :param attack: An attack of :mod:`art_snn.attacks` or of ART: its class, or what is called alike, with a classifier
+        and `eps`, and has `generate(x, y)`. `norm`, `batch_size`, `seed` and `verbose` are given if it takes them.
     :param chain: The chain that it follows, a name or an object; None for one that needs no gradient, or where the
         classifier has no chain.
     :param settings: More of its arguments, such as `max_iter`.
     :param targets: How many of the likeliest wrong classes it aims at, one after the other, as a targeted attack; 0 for
         one that is not targeted.
-    :param source: `"target"`, or `"second"`: the gradient is that of the second classifier, and what it finds is shown to
-        the target.
+    :param source: `"target"`, or `"second"`: the gradient is that of the second classifier, and what it finds is shown
+        to the target.
     :param norm: The norm that it keeps to, if it is another than that of the evaluation.
     :param eps: Its ε in that norm, likewise.
     :raises ValueError: If one of them is out of its range.
@@ -82,9 +82,9 @@ class Member:
         :return: The member as it runs with so many.
         """
         settings = dict(self.settings)
-        if settings.get("loss_type") in LOSSES:
-            if nb_classes < LOSSES[settings["loss_type"]].classes[self.targets > 0]:
-                settings["loss_type"] = "margin"
+        objective = LOSSES.get(settings.get("loss_type", ""))
+        if objective is not None and nb_classes < objective.classes[self.targets > 0]:
+            settings["loss_type"] = "margin"
         return replace(self, settings=settings, targets=min(self.targets, nb_classes - 1))
 
     def on(self, classifier: Any, **given: Any) -> Any:
@@ -117,8 +117,8 @@ class Plan:
         :param classifier: The classifier under attack.
         :param second: Another, if there is one.
         :param norm: The norm.
-        :return: The members that run: one that needs a second classifier, or another norm, is left out where that is not
-            there. With fewer classes than DLR needs, the margin takes
+        :return: The members that run: one that needs a second classifier, or another norm, is left out where that is
+            not there. With fewer classes than DLR needs, the margin takes
             its place.
         """
         there = [each for each in self.members if second is not None or each.source != "second"]
@@ -143,7 +143,7 @@ PLANS = {
             "standard",
             1,
             (
-                _sapgd(_ADAPTIVE, 20),
+                _sapgd(AnnealedHART(20), 20),
                 _sapgd(_ADAPTIVE, 100),
                 _sapgd(_ASSG, 100),
                 _sapgd(_ADAPTIVE, 100, loss_type="margin"),
@@ -157,6 +157,6 @@ PLANS = {
                 Member(Square, None, {"max_iter": 500}),
             ),
         ),
-        Plan("fast", 1, (_sapgd(_ADAPTIVE, 10),)),
+        Plan("fast", 1, (_sapgd(AnnealedHART(10), 10),)),
     )
 }

@@ -86,10 +86,11 @@ class WorstCase:
 
     @cached_property
     def members(self) -> DataFrame:
-        """One line for each member, in the order in which they ran: attack, chain, tried, fooled, only, seconds, invalid.
+        """One line for each member, in the order in which they ran: attack, chain, tried, fooled, only, seconds,
+        invalid.
 
-        `only` is how many samples nothing but this member fools. It is known if every member ran on every sample, and of
-        the last member; elsewhere it is missing.
+        `only` is how many samples nothing but this member fools. It is known if every member ran on every sample, and
+        of the last member; elsewhere it is missing.
         """
         import pandas
 
@@ -153,7 +154,7 @@ class WorstCase:
             "robust_accuracy": self.robust_accuracy,
             "interval": [low, high],
             "members": [
-                {name: None if value != value else value for name, value in line.items()}  # noqa: PLR0124
+                {name: None if value != value else value for name, value in line.items()}
                 for line in self.members.astype(object).where(self.members.notna(), None).to_dict("records")
             ],
             "fooled_by": [int(number) for number in self.fooled_by],

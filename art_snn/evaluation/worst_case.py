@@ -1,8 +1,8 @@
 """The worst case over a plan: only samples that survive a member go on to the next.
 
-Nothing is believed: ε and the range are checked on the arrays that an attack gives, and what fools is what the classifier
-predicts for them anew. A member's random numbers go by the seed, the member and the sample, so that the order of the members
-changes the time and not the outcome.
+Nothing is believed: ε and the range are checked on the arrays that an attack gives, and what fools is what the
+classifier predicts for them anew. A member's random numbers go by the seed, the member and the sample, so that the
+order of the members changes the time and not the outcome.
 """
 
 from __future__ import annotations
@@ -65,23 +65,25 @@ def evaluate(
         and it says what each member is good for by itself.
     :param batch_size: Samples of one batch, which bounds the memory.
     :param seed: Seed of all random numbers of the attacks.
-    :param folder: Where what is finished is kept, in a file of this evaluation's own: the same call goes on there, or has
-        its result from there; nowhere when not given.
+    :param folder: Where what is finished is kept, in a file of this evaluation's own: the same call goes on there, or
+        has its result from there; nowhere when not given.
     :param verbose: Whether to show the progress.
     :param advance: Called after each member.
     :return: What was found.
     :raises ValueError: If an argument is out of its range, or a member cannot run on this classifier.
     """
-    norm = np.inf if norm == "inf" else norm
-    _check(classifier, x, eps, norm, batch_size, seed, second)
-    name, members = _members(plan, classifier, norm, second)
+    if norm not in ("inf", np.inf, 2):
+        raise ValueError(f'norm must be numpy.inf, "inf" or 2, got {norm!r}.')
+    within = float(norm)
+    _check(classifier, x, eps, batch_size, seed, second)
+    name, members = _members(plan, classifier, within, second)
     x = np.array(x, dtype=np.float32)
     labels = _labels(classifier, x, y)
     logits = np.asarray(classifier.predict(x, batch_size=batch_size))
     if logits.shape[1] < 2:
         raise ValueError("classifier must have an output for each class, it has one for two.")
     state = _State(x, labels, logits, len(members), every)
-    kept = _Kept(folder, (name, eps, norm, every, seed, batch_size), members, classifier, second, x, labels)
+    kept = _Kept(folder, (name, eps, within, every, seed, batch_size), members, classifier, second, x, labels)
     kept.restore(state)
     with tqdm(total=len(x) * len(members), desc="worst case", unit="sample", disable=not verbose) as bar:
         for number, member in enumerate(members):
@@ -90,7 +92,7 @@ def evaluate(
             bar.update(len(x) - len(rows))
             for start in range(0, len(rows), batch_size):
                 batch = rows[start : start + batch_size]
-                _attack(state, number, member, batch, classifier, second, eps, norm, seed)
+                _attack(state, number, member, batch, classifier, second, eps, within, seed)
                 kept.save(state)
                 bar.update(len(batch))
             advance()
@@ -99,7 +101,7 @@ def evaluate(
         [member.name for member in members],
         ["" if member.chain is None else repr(member.chain) for member in members],
         float(eps),
-        f"{norm:g}",
+        f"{within:g}",
         seed,
         labels,
         logits.argmax(1),
@@ -290,12 +292,10 @@ class _Kept:
     def save(self, state: _State) -> None:
         if self.path is not None:
             with replacing(self.path) as temporary, temporary.open("wb") as file:
-                np.savez(file, **state.arrays())
+                np.savez(file, **state.arrays())  # type: ignore[arg-type]
 
 
-def _members(
-    plan: str | Sequence[Member], classifier: Any, norm: float, second: Any
-) -> tuple[str, list[Member]]:
+def _members(plan: str | Sequence[Member], classifier: Any, norm: float, second: Any) -> tuple[str, list[Member]]:
     """The plan in words, and what of it is run here."""
     if isinstance(plan, str):
         if plan not in PLANS:
@@ -324,10 +324,12 @@ def _labels(classifier: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return y.argmax(1)
 
 
-def _check(classifier: Any, x: Any, eps: Any, norm: Any, batch_size: Any, seed: Any, second: Any) -> None:
+def _check(classifier: Any, x: Any, eps: Any, batch_size: Any, seed: Any, second: Any) -> None:
     for name, each in (("classifier", classifier), ("second", second)):
         if not isinstance(each, PyTorchClassifier) and not (name == "second" and each is None):
-            raise TypeError(f"{name} must be a PyTorchSNNClassifier or ART's PyTorchClassifier, got {type(each).__name__}.")
+            raise TypeError(
+                f"{name} must be a PyTorchSNNClassifier or ART's PyTorchClassifier, got {type(each).__name__}."
+            )
     if second is not None and second.input_shape != classifier.input_shape:
         raise ValueError(f"second must take inputs of {classifier.input_shape}, it takes {second.input_shape}.")
     if not isinstance(x, np.ndarray) or x.shape[1:] != tuple(classifier.input_shape) or not len(x):
@@ -342,8 +344,6 @@ def _check(classifier: Any, x: Any, eps: Any, norm: Any, batch_size: Any, seed: 
     number = isinstance(eps, (int, float, np.number)) and not isinstance(eps, bool)
     if not number or not 0.0 < eps < math.inf:
         raise ValueError(f"eps must be a finite number > 0, on the data's scale, got {eps!r}.")
-    if norm not in (np.inf, 2):
-        raise ValueError(f'norm must be numpy.inf, "inf" or 2, got {norm!r}.')
     for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")

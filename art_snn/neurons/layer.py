@@ -99,14 +99,18 @@ class Trace:
         :return: Gradient at the currents `(T, B, ...)`.
         :raises NotGiven: If the reset cannot be held constant in numbers as small as these.
         """
-        if not detach_reset or getattr(self.neuron, "detach_reset", False):
-            return self.neuron.derivative(grad_spikes, slopes, self)
-        if torch.finfo(slopes.dtype).tiny > HELD**2:
-            raise NotGiven(f"a reset is held constant in float32 and float64, and {slopes.dtype} has no such numbers")
-        # The derivative knows spikes by their slope alone: with one of nearly 0, and gradients as much larger, what
-        # crosses the spike is as it was, and what comes back through the reset is not there.
-        held = slopes.new_full((), HELD).expand_as(slopes)
-        return self.neuron.derivative(grad_spikes * slopes / HELD, held, self)
+        if detach_reset and not getattr(self.neuron, "detach_reset", False):
+            if torch.finfo(slopes.dtype).tiny > HELD**2:
+                raise NotGiven(
+                    f"a reset is held constant in float32 and float64, and {slopes.dtype} has no such numbers"
+                )
+            # The derivative knows spikes by their slope alone: with one of nearly 0, and gradients as much larger, what
+            # crosses the spike is as it was, and what comes back through the reset is not there.
+            grad_spikes, slopes = grad_spikes * slopes / HELD, slopes.new_full((), HELD).expand_as(slopes)
+        return self._derivative(grad_spikes, slopes)
+
+    def _derivative(self, grad_spikes: Tensor, slopes: Tensor) -> Tensor:
+        return self.neuron.derivative(grad_spikes, slopes, self)
 
     def _of_neuron(self, name: str, what: str) -> Value:
         if not hasattr(self.neuron, name):
