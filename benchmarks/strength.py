@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from art.attacks.evasion import AutoProjectedGradientDescent, ProjectedGradientDescent
+from art.attacks.evasion import AutoProjectedGradientDescent, FastGradientMethod, ProjectedGradientDescent
 from scipy.stats import binomtest
 from torch import nn
 
@@ -37,6 +37,7 @@ from art_snn.chains import (
     AnnealedHART,
     BackwardChain,
     Mixed,
+    OneStepHART,
     Rate,
 )
 from art_snn.datasets.table import DATASETS
@@ -81,7 +82,11 @@ def sapgd(classifier: Any, eps: float, steps: int, size: int) -> Any:
     return SAPGD(classifier, eps=eps, max_iter=steps, batch_size=size, seed=0, verbose=False)
 
 
-ATTACKS: dict[str, Callable[..., Any]] = {"PGD": pgd, "APGD": apgd, "SA-PGD": sapgd}
+def fgsm(classifier: Any, eps: float, steps: int, size: int) -> Any:
+    return FastGradientMethod(classifier, eps=eps, batch_size=size)
+
+
+ATTACKS: dict[str, Callable[..., Any]] = {"PGD": pgd, "APGD": apgd, "SA-PGD": sapgd, "FGSM": fgsm}
 
 
 class Study:
@@ -203,6 +208,31 @@ def equal_steps(study: Study, chains: dict[str, BackwardChain], attacks: list[st
         yield f"| {tuned} | {' | '.join(row)} | {interval(cell)} | {against} | {cost:.0f} |"
 
 
+def by_steps(study: Study, chains: dict[str, BackwardChain]) -> Iterator[str]:
+    """A table: ASR of SA-PGD along every chain, by the number of steps."""
+    yield f"| chain | {' | '.join(f'{steps} steps' for steps in study.steps)} |"
+    yield "| --- " * (len(study.steps) + 1) + "|"
+    for name, chain in chains.items():
+        row = [f"{asr(study.attack('SA-PGD', chain, steps)):.1f}" for steps in study.steps]
+        yield f"| {name} | {' | '.join(row)} |"
+
+
+def one_step(study: Study) -> Iterator[str]:
+    """A table: ASR of FGSM, every chain with its own best parameter on the held-out samples."""
+    rows = {}
+    for name, grid in {**CHAINS, "one-step HART": [OneStepHART()]}.items():
+        if isinstance(grid[0], AnnealedHART):
+            continue  # it anneals over steps, of which there is one
+        fooled = [study.attack("FGSM", chain, 1, "tuning")["fooled"].count("1") for chain in grid]
+        chain = grid[int(np.argmax(fooled))]
+        rows[f"{name}, {chain!r}" if len(grid) > 1 else name] = study.attack("FGSM", chain, 1)
+    best = max(rows, key=lambda name: asr(rows[name]))
+    yield f"| chain | FGSM | 95 % | {best} : it |"
+    yield "| --- | --- | --- | --- |"
+    for name, cell in rows.items():
+        yield f"| {name} | {asr(cell):.1f} | {interval(cell)} | {'' if name == best else paired(rows[best], cell)} |"
+
+
 def equal_time(study: Study, chains: dict[str, BackwardChain], budgets: tuple[int, ...]) -> Iterator[str]:
     """A table: ASR of SA-PGD along every chain, at most so many predictions' time."""
     unit = study.prediction()
@@ -273,19 +303,20 @@ def main() -> None:
     parser.add_argument("--data", default="digits", choices=sorted(DATASETS))
     parser.add_argument("--root", help="Folder of the data set.")
     parser.add_argument("--size", type=int, nargs=2, help="Height and width of frames.")
+    parser.add_argument("--limit", type=int, help="Samples that are read, of each part.")
     parser.add_argument("--eps", type=float, required=True)
     parser.add_argument("--samples", type=int, default=400)
     parser.add_argument("--held-out", type=int, default=200)
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 25, 50, 100, 200])
     parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--attacks", nargs="+", default=list(ATTACKS), choices=list(ATTACKS))
+    parser.add_argument("--attacks", nargs="+", default=["PGD", "APGD", "SA-PGD"], choices=list(ATTACKS))
     parser.add_argument("--chains", nargs="+", default=list(CHAINS), choices=list(CHAINS))
     parser.add_argument("--out", type=Path, default=Path("strength"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
 
     network = models.load_network(args.network.with_suffix("")).eval()
-    options: dict[str, Any] = {"seed": 0}
+    options: dict[str, Any] = {"seed": 0} | ({"limit": args.limit} if args.limit else {})
     if DATASETS[args.data].events:
         options |= {"time_steps": network.time_steps, "size": tuple(args.size)}
     (_, _), (x, y), low, high = DATASETS[args.data].load(*([args.root] if args.root else []), **options)
@@ -302,6 +333,8 @@ def main() -> None:
     print(f"{len(study.samples[0])} of {len(attacked)} samples classified correctly")
     chains = {name: study.tuned(CHAINS[name]) for name in args.chains}
     for table in (
+        one_step(study),
+        by_steps(study, {**chains, **PUBLISHED}),
         equal_steps(study, {**chains, **PUBLISHED}, args.attacks),
         equal_time(study, {**chains, **PUBLISHED}, (25, 100, 400)),
         worst_cases(study, chains),

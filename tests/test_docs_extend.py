@@ -34,7 +34,11 @@ def test_every_block_runs(namespace):
 
 
 def test_the_attacks_are_audited(namespace):
-    for name, result in (("bim", namespace["result"]), ("straight", namespace["straight"])):
+    for name, result in (
+        ("bim", namespace["result"]),
+        ("straight", namespace["straight"]),
+        ("halving", namespace["halving"]),
+    ):
         assert {row.attack for row in result.rows} == {name}
         moved = result.examples["hart"] - result.examples["clean"]
         assert 0 < abs(moved).max() <= result.settings.eps + 1e-6
@@ -42,3 +46,9 @@ def test_the_attacks_are_audited(namespace):
 
 def test_the_data_set_is_learned(namespace):
     assert namespace["trained"].accuracy > 0.6
+
+
+def test_the_worst_case_is_over_the_members_that_are_named(namespace):
+    worst = namespace["worst"]
+    assert worst.members["attack"].tolist() == ["Halving(max_iter=4)", "BasicIterativeMethod(max_iter=4)"]
+    assert worst.members["chain"].tolist() == ["HART(gamma=1.0)", "RGA()"]
