@@ -225,9 +225,11 @@ class TestPlans:
         members = plan.members_for(two)
         assert all(member.settings.get("loss_type") != "difference_logits_ratio" for member in members)
         assert all(member.targets <= 1 for member in members)
+        assert all(member.chain is None for member in members)  # and the chain is not said to be followed
+        assert len(members) == len({str(member) for member in members}) < len(plan.members_for(classifier()))
         x, _ = samples(6)
         result = evaluate(two, x, two.predict(x).argmax(1), eps=0.3, plan="fast", verbose=False)
-        assert result.robust_accuracy < 1.0  # a network without spikes follows its own gradient
+        assert result.robust_accuracy < 1.0 and result.members["chain"].tolist() == [""]
 
     @pytest.mark.parametrize("name", PLANS)
     def test_they_run(self, name):

@@ -138,8 +138,8 @@ BIM = AttackEntry("bim", "BIM", partial(BasicIterativeMethod, verbose=False), IN
 class TestAnAttack:
     def test_is_run_by_audit_and_training(self, pair, tmp_path):
         with listed(ATTACKS, BIM):
-            assert "fgsm, pgd or bim" in command("audit", "--help")
-            assert "none, fgsm, pgd or bim" in command("train", "--help")
+            assert "fgsm, pgd, sapgd or bim" in command("audit", "--help")
+            assert "none, fgsm, pgd, sapgd or bim" in command("train", "--help")
             networks = ["--target", pair[0], "--second", pair[1], "--samples", 20, "--sweep", "", "--chains", "hart"]
             said = command(
                 "audit", *networks, "--attacks", "bim", "--steps", 3, "--plan", "none", "--out", tmp_path / "audit"
@@ -148,7 +148,7 @@ class TestAnAttack:
             options = ["--epochs", 1, "--width", 0.25, "--time-steps", 2, "--limit", 100, "--held-out", 20]
             said = command("train", "--attack", "bim", "--steps", 2, *options, "--out", tmp_path / "train")
             assert "under BIM, ε = " in said
-        with pytest.raises(ValueError, match="attacks must be different ones of fgsm, pgd, got 'bim'"):
+        with pytest.raises(ValueError, match="attacks must be different ones of fgsm, pgd, sapgd, got 'bim'"):
             AuditSettings(attacks=("bim",))
 
     def test_gets_the_settings_that_it_takes(self):

@@ -9,6 +9,7 @@ from typing import Any
 
 from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
 
+from art_snn.attacks.sapgd import SAPGD
 from art_snn.tables import Table
 
 
@@ -21,12 +22,14 @@ class AttackEntry:
     :param make: What makes it: one of ART's classes, or anything that is called alike, with a classifier, `eps` (L∞)
         and `batch_size`, and has `generate(x, y)`.
     :param takes: Which of the settings `steps` and `step_size` it takes besides, and what it calls them.
+    :param usual: Whether an audit runs it unless told which to run.
     """
 
     name: str
     title: str
     make: Callable[..., Any]
     takes: Mapping[str, str] = field(default_factory=dict)
+    usual: bool = True
 
     def on(self, classifier: Any, *, eps: float, batch_size: int, **settings: float) -> Any:
         """
@@ -46,4 +49,5 @@ IN_STEPS = {"steps": "max_iter", "step_size": "eps_step"}
 ATTACKS = Table(
     AttackEntry("fgsm", "FGSM", FastGradientMethod),
     AttackEntry("pgd", "PGD", partial(ProjectedGradientDescent, verbose=False), IN_STEPS),
+    AttackEntry("sapgd", "SA-PGD", partial(SAPGD, seed=0, verbose=False), {"steps": "max_iter"}, usual=False),
 )

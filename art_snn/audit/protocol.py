@@ -293,7 +293,8 @@ class _Attacks:
             with source.model.sharing(chains):
                 for images, chain in zip(found, chains, strict=True):
                     source.chain = chain
-                    images.append(method.generate(samples.x[batch], samples.y[batch]))
+                    with chain.run():  # one attack on fixed samples, for chains with state
+                        images.append(method.generate(samples.x[batch], samples.y[batch]))
         return [np.concatenate(images) for images in found]
 
 

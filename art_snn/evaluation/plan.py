@@ -17,6 +17,7 @@ import numpy as np
 from art_snn.attacks import SAPGD, Square
 from art_snn.attacks.losses import LOSSES
 from art_snn.chains import ASSG, HART, STBP, AdaptiveHART, AnnealedHART, BackwardChain, get_chain
+from art_snn.classifier import PyTorchSNNClassifier
 
 #: Whose gradient a member follows.
 SOURCES = ("target", "second")
@@ -76,16 +77,19 @@ class Member:
     def __str__(self) -> str:
         return self.name if self.chain is None else f"{self.name} along {self.chain!r}"
 
-    def fitted(self, nb_classes: int) -> Member:
+    def fitted(self, classifier: Any, second: Any = None) -> Member:
         """
-        :param nb_classes: Number of classes.
-        :return: The member as it runs with so many.
+        :param classifier: The classifier under attack.
+        :param second: Another, if there is one.
+        :return: The member as it runs there: with as few classes, and without a chain where there are no spikes.
         """
-        settings = dict(self.settings)
+        nb_classes, settings = classifier.nb_classes, dict(self.settings)
+        source = classifier if self.source == "target" else second
+        chain = self.chain if isinstance(source, PyTorchSNNClassifier) else None
         objective = LOSSES.get(settings.get("loss_type", ""))
         if objective is not None and nb_classes < objective.classes[self.targets > 0]:
             settings["loss_type"] = "margin"
-        return replace(self, settings=settings, targets=min(self.targets, nb_classes - 1))
+        return replace(self, chain=chain, settings=settings, targets=min(self.targets, nb_classes - 1))
 
     def on(self, classifier: Any, **given: Any) -> Any:
         """
@@ -95,7 +99,7 @@ class Member:
         """
         known = inspect.signature(self.attack).parameters
         open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
-        names = getattr(self.attack, "attack_params", []) if open_ended else known
+        names = getattr(self.attack, "attack_params", given) if open_ended else known
         return self.attack(classifier, **{**{name: given[name] for name in given if name in names}, **self.settings})
 
 
@@ -123,7 +127,8 @@ class Plan:
         """
         there = [each for each in self.members if second is not None or each.source != "second"]
         there = [each for each in there if norm in getattr(each.attack, "norms", (norm,))]
-        return [each.fitted(classifier.nb_classes) for each in there]
+        found = {str(each): each for each in (one.fitted(classifier, second) for one in there)}
+        return list(found.values())  # without spikes, members that differ in the chain alone are one
 
     def __str__(self) -> str:
         return f"{self.name}, version {self.version}"

@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -309,7 +310,10 @@ def _members(plan: str | Sequence[Member], classifier: Any, norm: float, second:
             raise ValueError(f"second must be given: {member} takes its gradient from there.")
         if member.targets >= classifier.nb_classes:
             raise ValueError(f"targets of {member} must be below the number of classes, {classifier.nb_classes}.")
-    return f"{len(members)} members of its own", members
+    return f"{len(members)} members of its own", [
+        member if member.chain is None else replace(member, chain=member.fitted(classifier, second).chain)
+        for member in members
+    ]
 
 
 def _labels(classifier: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
