@@ -162,6 +162,6 @@ PLANS = {
                 Member(Square, None, {"max_iter": 500}),
             ),
         ),
-        Plan("fast", 1, (_sapgd(AnnealedHART(10), 10),)),
+        Plan("fast", 1, (_sapgd(AnnealedHART(6), 6),)),
     )
 }
