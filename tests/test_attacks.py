@@ -66,6 +66,7 @@ def sapgd(wrapped, **kwargs):
 
 
 class TestLosses:
+    @settings(deadline=None)
     @given(st.integers(0, 2**16))
     def test_the_margin_is_above_zero_where_another_class_is_predicted(self, seed):
         z = torch.randn(5, 4, generator=torch.Generator().manual_seed(seed))
@@ -268,7 +269,7 @@ class TestSAPGD:
         found = sapgd(wrapped, norm=norm).generate(x, y)
         assert np.isfinite(found).all()
 
-    @settings(max_examples=15)
+    @settings(max_examples=15, deadline=None)
     @given(eps=st.floats(1e-3, 3.0), seed=st.integers(0, 100))
     def test_the_euclidean_ball_is_kept(self, eps, seed):
         wrapped = classifier(AdaptiveHART())

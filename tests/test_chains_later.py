@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -120,6 +120,7 @@ class TestAdaptiveHART:
         alone = torch.cat([gradient(network, chain, x[i : i + 1]) for i in range(4)])
         assert torch.allclose(together, alone, rtol=1e-10, atol=1e-12)
 
+    @settings(deadline=None)
     @given(scale=st.sampled_from([1e-1, 1.0, 10.0, 100.0]))
     def test_it_does_not_ask_for_the_scale_of_the_neurons(self, chain, scale):
         """A network with all its potentials in other units has the same gradient, up to that unit and to the 1e-4."""

@@ -12,10 +12,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from art_snn import IF, LIF, SpikingNetwork, models
-from art_snn.audit import kept
 from art_snn.chains import BPTR, CBA, HART, RGA, STBP, Rate
 from art_snn.engine import layout
 from art_snn.engine.claims import NotAsClaimed
+from art_snn.identity import as_bytes, settings_of
 from art_snn.neurons import Dynamics, NotGiven, SpikingLayer, Trace, simulate
 from tests import networks as nets
 
@@ -562,14 +562,14 @@ class TestSettings:
         network = models.small_cnn(input_shape=(1, 16, 16), time_steps=4)
         with torch.no_grad():
             network(torch.rand(1, 1, 16, 16))
-        before = list(kept._network(network))
+        before = list(settings_of(network))
         place = next(path for path, module in network.body.named_modules() if isinstance(module, LIF))
         parent, _, child = place.rpartition(".")
         setattr(network.body.get_submodule(parent), child, LIF(**KINDS[name](4)))
         with pytest.raises(ValueError, match="changed after it was built"):
             models.save_network(network, tmp_path / "net")
-        after = list(kept._network(network))
-        assert [kept._bytes(part) for part in before] != [kept._bytes(part) for part in after]
+        after = list(settings_of(network))
+        assert [as_bytes(part) for part in before] != [as_bytes(part) for part in after]
 
 
 class Scaled(Plain):
