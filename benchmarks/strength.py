@@ -266,7 +266,9 @@ def worst_cases(study: Study, chains: dict[str, BackwardChain]) -> Iterator[str]
         cell = study.worst(plan)
         yield f"| worst case, `{plan}` | {asr(cell):.1f} | {interval(cell)} | {cell['seconds'] / unit:.0f} |"
         limit = [(name, each) for name, each in singles if each["seconds"] <= cell["seconds"]]
-        name, each = max(limit, key=lambda pair: asr(pair[1])) if limit else max(singles, key=lambda p: asr(p[1]))
+        if not limit:
+            continue
+        name, each = max(limit, key=lambda pair: asr(pair[1]))
         cost = each["seconds"] / unit
         yield f"| strongest single one in that time: {name} | {asr(each):.1f} | {interval(each)} | {cost:.0f} |"
     name, each = max(singles, key=lambda pair: asr(pair[1]))

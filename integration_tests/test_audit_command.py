@@ -56,7 +56,9 @@ def test_prints_the_tables_and_writes_the_files(first, folder):
         "results.csv",
         "asr_against_eps.png",
         "examples.png",
+        "worst_case.npz",
     }
+    assert first.output.index("Worst case at ε = 0.15") < first.output.index("Attack success rate")
 
 
 def test_a_second_run_does_not_train_again(first, folder):

@@ -138,7 +138,7 @@ def _sapgd(chain: BackwardChain, steps: int, *, targets: int = 0, source: str = 
     return Member(SAPGD, chain, {"max_iter": steps, **settings}, targets, source)
 
 
-_ADAPTIVE, _ASSG, _DLR = AdaptiveHART(), ASSG(corrected=True), "difference_logits_ratio"
+_ADAPTIVE, _ASSG, _DLR = AdaptiveHART(), ASSG(0.46, corrected=True), "difference_logits_ratio"
 
 #: The plans, by name.
 PLANS = {
@@ -150,7 +150,7 @@ PLANS = {
             (
                 _sapgd(AnnealedHART(20), 20),
                 _sapgd(_ADAPTIVE, 100),
-                _sapgd(_ASSG, 100),
+                _sapgd(ASSG(0.46), 100),
                 _sapgd(_ADAPTIVE, 100, loss_type="margin"),
                 _sapgd(HART(0.25), 100),
                 _sapgd(_ADAPTIVE, 200, nb_random_init=2),
@@ -162,6 +162,6 @@ PLANS = {
                 Member(Square, None, {"max_iter": 500}),
             ),
         ),
-        Plan("fast", 1, (_sapgd(AnnealedHART(6), 6),)),
+        Plan("fast", 1, (_sapgd(AnnealedHART(5), 5),)),
     )
 }
