@@ -20,10 +20,25 @@ from torch.nn import functional as F
 
 from art_snn import IF, LIF, PoissonEncoder, PyTorchSNNClassifier, SpikingNetwork, adapt, datasets
 from art_snn.adapters import Description
-from art_snn.chains import BPTR, CBA, HART, RGA, STBP, Mixed, Native, Rate
+from art_snn.chains import (
+    ASSG,
+    BPTR,
+    CBA,
+    HART,
+    PDSG,
+    RGA,
+    STBP,
+    AdaptiveHART,
+    AnnealedHART,
+    Mixed,
+    Native,
+    OneStepHART,
+    Rate,
+)
 
 T = 5
 CHAINS = [HART(), STBP(), RGA(), BPTR(), Rate(), CBA(), Mixed()]
+CHAINS += [AdaptiveHART(), AnnealedHART(), OneStepHART(), PDSG(), ASSG(), STBP(detach_reset=True)]
 
 
 @pytest.fixture(autouse=True)

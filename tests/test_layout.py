@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 from art_snn import SpikingNetwork
-from art_snn.chains import BPTR, CBA, HART, RGA, STBP, Mixed, Rate
+from art_snn.chains import ASSG, BPTR, CBA, HART, PDSG, RGA, STBP, AdaptiveHART, Mixed, Rate
 from art_snn.engine.layout import Layout
 from art_snn.neurons import SpikingLayer, visiting
 from tests import networks as nets
 from tests.test_state import Crossing, Merging, gradient
 
 CHAINS = [HART(0.7), STBP(), RGA(), BPTR(), Rate(), CBA(), Mixed(), Mixed([STBP(0.5), Rate(), HART()]), Crossing()]
+CHAINS += [AdaptiveHART(), PDSG(), ASSG(corrected=True)]
 
 
 class InSteps(SpikingNetwork):
