@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from art_snn._version import __version__
 
 if TYPE_CHECKING:
-    from art_snn import (  # noqa: F401  # noqa: F401
+    from art_snn import (  # noqa: F401
         adapters,
         attacks,
         audit,

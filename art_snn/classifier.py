@@ -316,7 +316,7 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         """One gradient of the loss."""
 
         def gradient(part: BackwardChain) -> Array:
-            with self._following(part), _graph():
+            with self.following(part), self.model.attacked(), _graph():
                 found = super(PyTorchSNNClassifier, self).loss_gradient(x, y, training_mode=training_mode, **kwargs)
             if self.model.health is not None and self.model.health.share:  # here a flat loss is saturated
                 warn_of_health(self.model)
@@ -346,7 +346,7 @@ class PyTorchSNNClassifier(PyTorchClassifier):
         self._check_class(label, len(x))
 
         def gradient(part: BackwardChain) -> np.ndarray:
-            with self._following(part), _graph():
+            with self.following(part), self.model.attacked(), _graph():
                 return super(PyTorchSNNClassifier, self).class_gradient(
                     x, label=label, training_mode=training_mode, **kwargs
                 )
@@ -474,13 +474,15 @@ class PyTorchSNNClassifier(PyTorchClassifier):
             self._model.eval()
 
     @contextmanager
-    def _following(self, chain: BackwardChain) -> Iterator[None]:
-        """Follow `chain` inside the block; leave the classifier's own as it was."""
+    def following(self, chain: str | BackwardChain) -> Iterator[None]:
+        """Follow a chain inside the block; the classifier's own is as it was afterwards.
+
+        :param chain: The chain, or its name.
+        """
         before = self.chain
         self.chain = chain
         try:
-            with self.model.attacked():
-                yield
+            yield
         finally:
             self.chain = before
 

@@ -67,7 +67,7 @@ class Triangle(Surrogate):
     gamma: float = 1.0
 
     def at(self, distance: Tensor) -> Tensor:
-        return distance.sub(self.gamma).clamp_(max=0.0).mul_(-1.0 / self.gamma**2)
+        return triangle(distance, self.gamma)
 
     def mean_at(self, distance: Tensor) -> Tensor:  # in as few passes over memory as can be
         return distance.sub(self.gamma).clamp_(max=0.0).mean(0).mul_(-1.0 / self.gamma**2)
@@ -146,6 +146,15 @@ class StraightThrough(Surrogate):
 
     def at(self, distance: Tensor) -> Tensor:
         return torch.ones_like(distance)
+
+
+def triangle(distance: Tensor, gamma: float | Tensor) -> Tensor:
+    """
+    :param distance: |m - θ|, any shape. Only read.
+    :param gamma: Half-width γ > 0, a number or a tensor that broadcasts against it.
+    :return: max(γ - |u|, 0) / γ², of its shape.
+    """
+    return (distance - gamma).clamp_(max=0.0).mul_(-1.0 / gamma**2)
 
 
 def arctangent(distance: Tensor, alpha: float | Tensor) -> Tensor:

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 from art.attacks.evasion import AutoProjectedGradientDescent, FastGradientMethod, ProjectedGradientDescent
-from scipy.stats import binomtest
 from torch import nn
 
 from art_snn import PyTorchSNNClassifier, evaluate, models
 from art_snn.attacks import SAPGD
+from art_snn.audit.metrics import Paired, SuccessRate
 from art_snn.chains import (
     ASSG,
     BPTR,
@@ -177,19 +177,22 @@ class Study:
 
 
 def asr(cell: dict[str, Any]) -> float:
-    return 100.0 * cell["fooled"].count("1") / len(cell["fooled"])
+    return rate(cell).percent
+
+
+def rate(cell: dict[str, Any]) -> SuccessRate:
+    return SuccessRate(cell["fooled"].count("1"), len(cell["fooled"]))
 
 
 def interval(cell: dict[str, Any]) -> str:
-    found = binomtest(cell["fooled"].count("1"), len(cell["fooled"])).proportion_ci(method="wilson")
-    return f"{100 * found.low:.1f} to {100 * found.high:.1f}"
+    low, high = rate(cell).interval()
+    return f"{low:.1f} to {high:.1f}"
 
 
 def paired(one: dict[str, Any], other: dict[str, Any]) -> str:
     pairs = list(zip(one["fooled"], other["fooled"], strict=True))
-    first, second = pairs.count(("1", "0")), pairs.count(("0", "1"))
-    p = binomtest(first, first + second).pvalue if first + second else 1.0
-    return f"{first} : {second}, p = {p:.2g}"
+    found = Paired(pairs.count(("1", "0")), pairs.count(("0", "1")))
+    return f"{found.first} : {found.second}, p = {found.p_value:.2g}"
 
 
 def equal_steps(study: Study, chains: dict[str, BackwardChain], attacks: list[str]) -> Iterator[str]:

@@ -354,6 +354,11 @@ class TestSAPGD:
         with pytest.raises(ValueError, match="an output for each class"):
             sapgd(model).generate(X_TEST[:12], np.zeros(12, dtype=int))
 
+    def test_classes_may_stand_in_a_column(self):
+        wrapped = classifier()
+        x, y = labelled(wrapped)
+        assert np.array_equal(sapgd(wrapped).generate(x, y[:, None]), sapgd(wrapped).generate(x, y))
+
     def test_losses_that_need_more_classes_are_refused(self):
         network = nets.build().float()
         wrapped = PyTorchSNNClassifier(network, nn.CrossEntropyLoss(), (2, 6, 6), 3, clip_values=(0, 1))

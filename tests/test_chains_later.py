@@ -39,6 +39,17 @@ def gradient(network, chain, x=None):
     return leaf.grad
 
 
+def gradient_in(unit, chain):
+    """The gradient of a network whose potentials and threshold are in another unit."""
+    torch.manual_seed(0)
+    one, two = nn.Linear(8, 16).double(), nn.Linear(16, 3).double()
+    with torch.no_grad():
+        one.weight *= unit
+        one.bias *= unit
+    network = SpikingNetwork(nn.Sequential(one, LIF(0.9, 0.3 * unit), two), time_steps=5).eval()
+    return gradient(network, chain, torch.linspace(0, 1, 16, dtype=torch.float64).view(2, 8))
+
+
 class TestSurrogates:
     @pytest.mark.parametrize("kind", [Triangle, Rectangle, Sigmoid, ATan, Gaussian])
     @pytest.mark.parametrize("width", [0.5, 2.0])
@@ -126,13 +137,7 @@ class TestAdaptiveHART:
         """A network with all its potentials in other units has the same gradient, up to that unit and to the 1e-4."""
         grads = []
         for unit in (1.0, scale):
-            torch.manual_seed(0)
-            one, two = nn.Linear(8, 16).double(), nn.Linear(16, 3).double()
-            with torch.no_grad():
-                one.weight *= unit
-                one.bias *= unit
-            network = SpikingNetwork(nn.Sequential(one, LIF(0.9, 0.3 * unit), two), time_steps=5).eval()
-            grads.append(gradient(network, chain, torch.linspace(0, 1, 16, dtype=torch.float64).view(2, 8)))
+            grads.append(gradient_in(unit, chain))
         assert float((grads[0] - grads[1]).norm()) < 0.03 * float(grads[0].norm())
 
 
@@ -262,13 +267,7 @@ class TestASSG:
 
     def test_the_start_value_is_beside_the_scale_of_the_neurons_and_the_corrected_one_is_not(self):
         def first(unit, chain):
-            torch.manual_seed(0)
-            one, two = nn.Linear(8, 16).double(), nn.Linear(16, 3).double()
-            with torch.no_grad():
-                one.weight *= unit
-                one.bias *= unit
-            network = SpikingNetwork(nn.Sequential(one, LIF(0.9, 0.3 * unit), two), time_steps=5).eval()
-            found = gradient(network, chain, torch.linspace(0, 1, 16, dtype=torch.float64).view(2, 8))
+            found = gradient_in(unit, chain)
             return found / found.norm()
 
         for chain, same in ((ASSG(), False), (ASSG(corrected=True), True)):

@@ -31,6 +31,7 @@ class _Watched(nn.Module):
         self.loss, self.logits = loss, list[Tensor]()
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        check_outputs(logits.shape[1])
         self.logits.append(logits.detach())
         return self.loss(logits, labels.argmax(1) if labels.dim() > 1 else labels).sum()
 
@@ -61,7 +62,18 @@ def logits(classifier: PyTorchClassifier, x: Tensor) -> Tensor:
     :param x: Inputs `(N, *input_shape)`.
     :return: What it predicts, `(N, K)`, after postprocessing defences.
     """
-    return torch.from_numpy(np.asarray(classifier.predict(x.cpu().numpy(), batch_size=len(x)))).to(x.device)
+    found = np.asarray(classifier.predict(x.cpu().numpy(), batch_size=len(x)))
+    check_outputs(found.shape[1])
+    return torch.from_numpy(found).to(x.device)
+
+
+def check_outputs(outputs: int) -> None:
+    """
+    :param outputs: Number of a network's outputs.
+    :raises ValueError: If two classes share one.
+    """
+    if outputs < 2:
+        raise ValueError("estimator must have an output for each class; a network of one output is not attacked so.")
 
 
 @contextmanager

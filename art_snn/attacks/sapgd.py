@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from art_snn.attacks.stepped import Memory, SteppedAttack, unit
+from art_snn.attacks.stepped import Memory, SteppedAttack, each, unit
 
 #: After which shares of the steps the step size is halved: the first, by how much each is shorter, the shortest.
 FIRST, SHORTER, SHORTEST = 0.22, 0.03, 0.06
@@ -54,5 +54,5 @@ def halvings(number: int, steps: int) -> int:
 
 def _mean(values: Tensor) -> Tensor:
     """Mean over each sample, which broadcasts; 1 where it is 0 or too small to divide by."""
-    mean = values.flatten(1).mean(1).view(-1, *[1] * (values.dim() - 1))
+    mean = each(values.flatten(1).mean(1), values)
     return torch.where(mean > torch.finfo(mean.dtype).tiny, mean, torch.ones_like(mean))

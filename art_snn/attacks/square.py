@@ -65,8 +65,8 @@ class Square(SteppedAttack):
             if not len(active):
                 bar.update(self.max_iter - 1 - number)
                 return
-            side = self._share(number)
-            squares = torch.stack([self._square(here[i], side, draws[i]) for i in active.tolist()])
+            share = self._share(number)
+            squares = torch.stack([self._square(here[i], share, draws[i]) for i in active.tolist()])
             candidates = torch.where(squares != 0, here[active] + self.eps * squares, x[active])
             candidates = self._project(candidates, here[active])
 

@@ -4,11 +4,9 @@ What every such attack wants is here, and a subclass gives only the step:
 
 - a sample whose gradient is zero stays where it is, and is never NaN;
 - every iterate counts that fools, as the classifier itself predicts, and the sample leaves the batch then; of samples
-that
-  nothing fools, the iterate with the largest margin is returned;
+  that nothing fools, the iterate with the largest margin is returned;
 - where a random start, or noise of the attack, comes in, it belongs to the sample and the seed, so that a sample's
-result does not
-  depend on which others are attacked with it (but for how a device rounds batches of different sizes);
+  result does not depend on which others are attacked with it (but for how a device rounds batches of different sizes);
 - a chain with state keeps it for one start, aligned with the samples that are left.
 """
 
@@ -24,11 +22,11 @@ import torch
 from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 from art.summary_writer import SummaryWriter
-from art.utils import check_and_transform_label_format
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from art_snn.attacks.gradient import logits, logits_and_gradient
+from art_snn.attacks.checks import check_eps, check_whole, class_indices
+from art_snn.attacks.gradient import check_outputs, logits, logits_and_gradient
 from art_snn.attacks.losses import LOSSES, margin
 from art_snn.chains.state import Run
 from art_snn.classifier import PyTorchSNNClassifier
@@ -223,7 +221,7 @@ class SteppedAttack(EvasionAttack):
             return self.eps * torch.stack([2 * torch.rand(shape, generator=g, dtype=dtype) - 1 for g in draws]).to(x)
         ways = torch.stack([torch.randn(shape, generator=g, dtype=dtype) for g in draws])
         radii = torch.stack([torch.rand((), generator=g, dtype=dtype) ** (1 / math.prod(shape)) for g in draws])
-        return (self.eps * _each(radii, ways) * unit(ways)).to(x)
+        return (self.eps * each(radii, ways) * unit(ways)).to(x)
 
     def _project(self, x: Tensor, clean: Tensor) -> Tensor:
         """The nearest point in the ball, and then in the classifier's range."""
@@ -251,14 +249,8 @@ class SteppedAttack(EvasionAttack):
             if self.targeted:
                 raise ValueError("y must be the wanted classes of a targeted attack, got None.")
             y = self.estimator.predict(x, batch_size=self.batch_size)
-        y = check_and_transform_label_format(np.asarray(y), nb_classes=classes)
-        if len(y) != len(x):
-            raise ValueError(f"y must hold a label for each of {len(x)} samples, got {len(y)}.")
-        if y.shape[1] < 2 or (self.estimator.predict(x[:1]).shape[1] < 2):
-            raise ValueError(
-                "estimator must have an output for each class; a network of one output is not attacked so."
-            )
-        return y.argmax(1)
+            check_outputs(y.shape[1])
+        return class_indices(y, len(x), classes)
 
     def _check_params(self) -> None:
         norm = np.inf if self.norm == "inf" else self.norm
@@ -266,21 +258,16 @@ class SteppedAttack(EvasionAttack):
             known = " or ".join('numpy.inf, "inf"' if each == np.inf else f"{each:g}" for each in self.norms)
             raise ValueError(f"norm of {type(self).__name__} must be {known}, got {self.norm!r}.")
         self.norm = norm
-        number = isinstance(self.eps, (int, float, np.number)) and not isinstance(self.eps, bool)
-        if not number or not 0.0 < self.eps < math.inf:
-            raise ValueError(f"eps must be a finite number > 0, on the data's scale, got {self.eps!r}.")
+        check_eps(self.eps)
         for name in ("max_iter", "nb_random_init", "batch_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"{name} must be a whole number >= 1, got {value!r}.")
+            check_whole(name, getattr(self, name), 1)
+        if self.seed is not None:
+            check_whole("seed", self.seed, 0)
         for name in ("targeted", "until_fooled", "verbose"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}.")
         if self.loss_type not in LOSSES:
             raise ValueError(f"loss_type must be one of {', '.join(LOSSES)}, got {self.loss_type!r}.")
-        seed = self.seed
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0):
-            raise ValueError(f"seed must be a whole number >= 0, or None, got {seed!r}.")
 
 
 class Best:
@@ -313,7 +300,7 @@ def norm(x: Tensor) -> Tensor:
     :param x: `(B, ...)`.
     :return: Euclidean norm of each sample, which broadcasts against it.
     """
-    return _each(x.flatten(1).norm(dim=1), x)
+    return each(x.flatten(1).norm(dim=1), x)
 
 
 def unit(x: Tensor) -> Tensor:
@@ -325,7 +312,12 @@ def unit(x: Tensor) -> Tensor:
     return x / torch.where(length > 0, length, torch.ones_like(length))
 
 
-def _each(values: Tensor, like: Tensor) -> Tensor:
+def each(values: Tensor, like: Tensor) -> Tensor:
+    """
+    :param values: A number for each sample, `(B,)`.
+    :param like: `(B, ...)`.
+    :return: The numbers, so that they broadcast against it.
+    """
     return values.view(-1, *[1] * (like.dim() - 1))
 
 

@@ -28,18 +28,14 @@ class SuccessRate:
         """ASR in per cent; NaN where the target classified nothing correctly."""
         return 100.0 * self.fooled / self.correct if self.correct else math.nan
 
-    def interval(self, z: float = 1.959964) -> tuple[float, float]:
+    def interval(self) -> tuple[float, float]:
         """
-        :param z: Quantile of the normal distribution; 95 % unless given.
-        :return: Wilson's confidence interval of the ASR, in per cent (Wilson, 1927).
+        :return: Wilson's 95 % confidence interval of the ASR, in per cent (Wilson, 1927).
         """
-        n = self.correct
-        if n == 0:
+        if self.correct == 0:
             return 0.0, 100.0
-        p = self.fooled / n
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return 100.0 * max(0.0, centre - half), 100.0 * min(1.0, centre + half)
+        found = binomtest(self.fooled, self.correct).proportion_ci(0.95, method="wilson")
+        return 100.0 * float(found.low), 100.0 * float(found.high)
 
 
 #: What became of a sample: fooled by the attack, or not; or misclassified before it, so that it does not count.

@@ -31,9 +31,9 @@ import torch
 from torch import Tensor
 
 from art_snn.chains.assg import TINY, check_level, steepness
-from art_snn.chains.base import BackwardChain
+from art_snn.chains.base import BackwardChain, per_sample
 from art_snn.neurons import State, Trace
-from art_snn.surrogates import arctangent, positive
+from art_snn.surrogates import arctangent, positive, triangle
 
 
 class _Merged(BackwardChain):
@@ -103,8 +103,7 @@ class AnnealedHART(_Merged):
     def slopes(self, trace: Trace) -> Tensor:
         (number,) = trace.state
         width = self.start * (self.end / self.start) ** (number / self.steps).clamp(max=1.0)
-        alpha = 1.0 / (trace.threshold * width.view(1, -1, *[1] * (trace.distance.dim() - 2)))
-        return arctangent(trace.distance, alpha)
+        return arctangent(trace.distance, 1.0 / (trace.threshold * per_sample(width, trace.distance)))
 
 
 @dataclass(frozen=True)
@@ -116,4 +115,4 @@ class OneStepHART(_Merged):
         over = (0, *range(2, distance.dim()))
         gamma = distance.mean(over, keepdim=True)
         gamma = torch.where(gamma > TINY, gamma, torch.ones_like(gamma))
-        return (gamma - distance).clamp_(min=0.0).div_(gamma.square())
+        return triangle(distance, gamma)

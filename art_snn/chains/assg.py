@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from art_snn.chains.base import BackwardChain
+from art_snn.chains.base import BackwardChain, per_sample
 from art_snn.neurons import State, Trace
 from art_snn.surrogates import arctangent, positive
 
@@ -53,35 +53,31 @@ class ASSG(BackwardChain):
 
     def __post_init__(self) -> None:
         check_level(self.level, self.spread)
-        for name, value, high in (("momentum", self.momentum, 1.0),):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value < high:
-                raise ValueError(f"{name} must be a number in [0, {high:g}), got {value!r}.")
+        keep = self.momentum
+        if isinstance(keep, bool) or not isinstance(keep, (int, float)) or not 0.0 <= keep < 1.0:
+            raise ValueError(f"momentum must be a number in [0, 1), got {keep!r}.")
         if not isinstance(self.corrected, bool):
             raise ValueError(f"corrected must be True or False, got {self.corrected!r}.")
 
     def init(self, trace: Trace) -> State:
         mean = torch.zeros_like(trace.distance) if self.corrected else torch.ones_like(trace.distance)
-        share = torch.zeros_like(trace.distance[:1].flatten(2)[..., 0])  # of the start value that is left, 1 - β^k
-        return (mean, torch.zeros_like(mean), share)
+        return mean, torch.zeros_like(mean), mean.new_zeros(1, mean.shape[1])  # the last becomes 1 - β^k
 
     def update(self, state: State, trace: Trace) -> State:
         mean, deviation, share = state
         keep = self.momentum
         share = keep * share + (1 - keep)
         mean = torch.lerp(trace.distance, mean, keep)
-        known = mean / self._weight(share, mean) if self.corrected else mean
+        known = mean / per_sample(share, mean) if self.corrected else mean
         return mean, torch.lerp((trace.distance - known).abs_(), deviation, keep), share
 
     def backward(self, grad_spikes: Tensor, trace: Trace) -> Tensor:
         mean, deviation, share = trace.state
         reach = mean + self.spread * deviation
         if self.corrected:
-            reach = reach / self._weight(share, reach)
+            reach = reach / per_sample(share, reach)
         slopes = arctangent(trace.distance, steepness(self.level) / (reach + TINY))
         return trace.derivative(grad_spikes, slopes, detach_reset=True)
-
-    def _weight(self, share: Tensor, like: Tensor) -> Tensor:
-        return share.view(1, -1, *[1] * (like.dim() - 2))
 
 
 def steepness(level: float) -> float:

@@ -131,3 +131,12 @@ class SurrogateChain(BackwardChain):
             if each.name != "surrogate" and (value := getattr(self, each.name)) != each.default
         )
         return f"{type(self).__name__}({given}{more})"
+
+
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """
+    :param values: A number for each sample, `(1, B)`, as a state without time steps has it.
+    :param like: `(T, B, ...)`.
+    :return: The numbers, so that they broadcast against it.
+    """
+    return values.view(1, -1, *[1] * (like.dim() - 2))

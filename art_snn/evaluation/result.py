@@ -153,10 +153,7 @@ class WorstCase:
             "accuracy": self.accuracy,
             "robust_accuracy": self.robust_accuracy,
             "interval": [low, high],
-            "members": [
-                {name: None if value != value else value for name, value in line.items()}
-                for line in self.members.astype(object).where(self.members.notna(), None).to_dict("records")
-            ],
+            "members": self.members.astype(object).where(self.members.notna(), None).to_dict("records"),
             "fooled_by": [int(number) for number in self.fooled_by],
             "versions": self.versions,
         }

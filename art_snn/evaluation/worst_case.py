@@ -13,7 +13,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
-from art.utils import check_and_transform_label_format
 from tqdm.auto import tqdm
 
+from art_snn.attacks.checks import check_eps, check_whole, class_indices
+from art_snn.attacks.gradient import check_outputs
 from art_snn.attacks.stepped import SteppedAttack
-from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.evaluation.plan import PLANS, Member
 from art_snn.evaluation.result import BEFORE, NOTHING, WorstCase
 from art_snn.files import replacing
@@ -34,6 +34,9 @@ from art_snn.randomness import mixed_seed
 
 #: How far beyond ε or the range float32 may round, in units of the largest number.
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
+
+#: How much time may pass before what was found is kept.
+SECONDS = 30.0
 
 
 def evaluate(
@@ -79,10 +82,9 @@ def evaluate(
     _check(classifier, x, eps, batch_size, seed, second)
     name, members = _members(plan, classifier, within, second)
     x = np.array(x, dtype=np.float32)
-    labels = _labels(classifier, x, y)
+    labels = class_indices(y, len(x), classifier.nb_classes)
     logits = np.asarray(classifier.predict(x, batch_size=batch_size))
-    if logits.shape[1] < 2:
-        raise ValueError("classifier must have an output for each class, it has one for two.")
+    check_outputs(logits.shape[1])
     state = _State(x, labels, logits, len(members), every)
     kept = _Kept(folder, (name, eps, within, every, seed, batch_size), members, classifier, second, x, labels)
     kept.restore(state)
@@ -94,7 +96,7 @@ def evaluate(
             for start in range(0, len(rows), batch_size):
                 batch = rows[start : start + batch_size]
                 _attack(state, number, member, batch, classifier, second, eps, within, seed)
-                kept.save(state)
+                kept.save(state, done=start + batch_size >= len(rows))
                 bar.update(len(batch))
             advance()
     return WorstCase(
@@ -152,7 +154,7 @@ def _attack(
 ) -> None:
     """One member on one batch, aimed at each of its targets."""
     begun = time.perf_counter()
-    source = classifier if member.source == "target" else second
+    source: Any = classifier if member.source == "target" else second
     bound, within = (member.eps or eps), (norm if member.norm is None else member.norm)
     own = mixed_seed(seed, int.from_bytes(hashlib.blake2b(str(member).encode(), digest_size=6).digest(), "little"))
     given: dict[str, Any] = {"eps": bound, "norm": within, "batch_size": len(batch), "verbose": False}
@@ -162,8 +164,9 @@ def _attack(
         if member.targets:
             goal = _likeliest(state.logits[left], state.labels[left], rank)
             given["targeted"] = True
+        following = nullcontext() if member.chain is None else source.following(member.chain)
         aimed = own if not rank else mixed_seed(own, rank)
-        with _following(source, member), _seeded(aimed):
+        with following, _seeded(aimed):
             attack = member.on(source, seed=aimed % 2**31, **given)
             ours = {"samples": left} if isinstance(attack, SteppedAttack) else {}
             one_hot = np.eye(classifier.nb_classes, dtype=np.float32)[goal]
@@ -223,20 +226,6 @@ def _likeliest(logits: np.ndarray, labels: np.ndarray, rank: int) -> np.ndarray:
 
 
 @contextmanager
-def _following(classifier: Any, member: Member) -> Iterator[None]:
-    """The member's chain is that of a spiking classifier inside the block."""
-    if member.chain is None or not isinstance(classifier, PyTorchSNNClassifier):
-        yield
-        return
-    before = classifier.chain
-    classifier.chain = member.chain
-    try:
-        yield
-    finally:
-        classifier.chain = before
-
-
-@contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """The global generators, from which ART's attacks draw, begin with a seed inside the block."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
@@ -265,6 +254,7 @@ class _Kept:
         labels: np.ndarray,
     ) -> None:
         self.path: Path | None = None
+        self.saved = time.monotonic()
         if folder is None:
             return
         said = [*map(str, settings), *map(str, members), of_arrays(x), of_arrays(labels), *sorted(versions().items())]
@@ -290,8 +280,10 @@ class _Kept:
         for name, value in found.items():
             setattr(state, name, value)
 
-    def save(self, state: _State) -> None:
-        if self.path is not None:
+    def save(self, state: _State, done: bool) -> None:
+        """Keep all that is known: once a member is done, and of a long one not after every batch, since it is much."""
+        if self.path is not None and (done or time.monotonic() - self.saved > SECONDS):
+            self.saved = time.monotonic()
             with replacing(self.path) as temporary, temporary.open("wb") as file:
                 np.savez(file, **state.arrays())  # type: ignore[arg-type]
 
@@ -316,18 +308,6 @@ def _members(plan: str | Sequence[Member], classifier: Any, norm: float, second:
     ]
 
 
-def _labels(classifier: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    y = np.asarray(y)
-    if len(y) != len(x):
-        raise ValueError(f"y must hold a label for each of {len(x)} samples, got {len(y)}.")
-    if y.ndim == 1 and ((y < 0) | (y >= classifier.nb_classes)).any():
-        raise ValueError(f"y must hold classes from 0 to {classifier.nb_classes - 1}, got {y.min()} to {y.max()}.")
-    y = check_and_transform_label_format(y, nb_classes=classifier.nb_classes)
-    if y.shape[1] != classifier.nb_classes:
-        raise ValueError(f"y must be one-hot (N, {classifier.nb_classes}) or classes (N,), got shape {y.shape}.")
-    return y.argmax(1)
-
-
 def _check(classifier: Any, x: Any, eps: Any, batch_size: Any, seed: Any, second: Any) -> None:
     for name, each in (("classifier", classifier), ("second", second)):
         if not isinstance(each, PyTorchClassifier) and not (name == "second" and each is None):
@@ -345,9 +325,6 @@ def _check(classifier: Any, x: Any, eps: Any, batch_size: Any, seed: Any, second
         low, high = classifier.clip_values
         if (x < low - ROUNDING).any() or (x > high + ROUNDING).any():
             raise ValueError(f"x must lie in clip_values {classifier.clip_values}, got {x.min()} to {x.max()}.")
-    number = isinstance(eps, (int, float, np.number)) and not isinstance(eps, bool)
-    if not number or not 0.0 < eps < math.inf:
-        raise ValueError(f"eps must be a finite number > 0, on the data's scale, got {eps!r}.")
-    for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+    check_eps(eps)
+    check_whole("batch_size", batch_size, 1)
+    check_whole("seed", seed, 0)
