@@ -312,7 +312,8 @@ def equal_time_alone(study: Study, chains: dict[str, BackwardChain]) -> Iterator
     unit, standard = study.prediction(), study.worst("standard")
     yield "| attack | ASR | 95 % | predictions | worst case : it |"
     yield "| --- | --- | --- | --- | --- |"
-    yield f"| worst case, `standard` | {asr(standard):.1f} | {interval(standard)} | {standard['seconds'] / unit:.0f} | |"
+    cost = standard["seconds"] / unit
+    yield f"| worst case, `standard` | {asr(standard):.1f} | {interval(standard)} | {cost:.0f} | |"
     for name in ALONE:
         if name in chains:
             followed = replace(chains[name], steps=ALONE_STEPS) if name == "annealed HART" else chains[name]

@@ -21,7 +21,8 @@ from art_snn.audit.settings import GAMMA_LIMITS, SCENARIOS, AuditSettings
 from art_snn.audit.solve import Solver
 from art_snn.audit.store import Found, Store
 from art_snn.audit.subjects import Samples, Subjects, subjects_of
-from art_snn.evaluation import WorstCase
+from art_snn.audit.trust import checks
+from art_snn.evaluation import Flag, WorstCase
 from art_snn.files import held
 
 EXAMPLES = 8  # images of the figure
@@ -45,6 +46,7 @@ class AuditResult:
     :param search: What became of the held-out samples, from which γ was chosen.
     :param worst: The worst case over many attacks, white-box and by way of the second network, at the tables' ε; None
         if none was asked for.
+    :param checks: What was examined to see whether the figures can be trusted.
     :param examples: Clean images, and their adversarial images by chain, of the white-box attack at the tables' ε.
     :raises ValueError: If the rows are not of the same samples.
     """
@@ -60,6 +62,7 @@ class AuditResult:
     rows: list[Row] = field(default_factory=list)
     search: list[Row] = field(default_factory=list)
     worst: WorstCase | None = None
+    checks: list[Flag] = field(default_factory=list)
     examples: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -71,6 +74,11 @@ class AuditResult:
         """
         check_same_samples(self.rows)
         check_same_samples(self.search)
+
+    @property
+    def flags(self) -> list[Flag]:
+        """What speaks against the figures: the checks that are raised. A healthy network raises none."""
+        return [check for check in self.checks if check.raised]
 
     def at_limit(self) -> list[Row]:
         """
@@ -185,6 +193,9 @@ def _run(
             result.search += what[1]
     result.check()
     result.worst = WorstCase.joined(parts) if parts else None
+    start("can the figures be trusted", 1)
+    result.checks = checks(solver, result.rows, result.worst)
+    advance()
     result.examples = _examples(solver, result)
     return result
 

@@ -38,6 +38,10 @@ def second(context: click.Context, parameter: click.Parameter, value: str | None
     return value if value is not None and ":" in value else network(context, parameter, value)
 
 
+#: Exit code of a strict audit whose figures cannot be trusted.
+FLAGGED = 3
+
+
 @click.command(cls=SettingsCommand, settings=_settings, callbacks={"target": network, "second": second})
 @click.option(
     "--config",
@@ -52,6 +56,7 @@ def second(context: click.Context, parameter: click.Parameter, value: str | None
     help="Processes that attack at once.  [default: as many as there are cores; 1 on a GPU]",
 )
 @click.option("--cluster", help="Address of a Dask cluster's scheduler, whose workers attack instead.")
+@click.option("--strict", is_flag=True, help="Exit with code 3 if a check speaks against the figures.")
 @click.pass_context
 def audit(
     context: click.Context,
@@ -60,6 +65,7 @@ def audit(
     out: Path,
     jobs: int | None,
     cluster: str | None,
+    strict: bool,
     **options: Any,
 ) -> None:
     """Attack a spiking network under every backward chain.
@@ -78,7 +84,9 @@ def audit(
             if dry_run:
                 _forecast(settings, jobs)
             else:
-                _run_audit(settings, writable(out), jobs, cluster)
+                trusted = _run_audit(settings, writable(out), jobs, cluster)
+                if strict and not trusted:
+                    context.exit(FLAGGED)
 
 
 def _read(context: click.Context, config: Path | None, options: dict[str, Any]) -> Any:
@@ -126,7 +134,8 @@ def _forecast(settings: Any, jobs: int | None) -> None:
     )
 
 
-def _run_audit(settings: Any, out: Path, jobs: int | None, cluster: str | None) -> None:
+def _run_audit(settings: Any, out: Path, jobs: int | None, cluster: str | None) -> bool:
+    """Whether nothing speaks against the figures."""
     from rich.console import Console
 
     from art_snn.audit import report, run_audit
@@ -143,6 +152,7 @@ def _run_audit(settings: Any, out: Path, jobs: int | None, cluster: str | None) 
         result = run_audit(settings, out, start, advance, write, jobs=jobs, cluster=cluster)
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     console.print(report.headline(result), soft_wrap=True, markup=False)
+    console.print(report.flags(result), soft_wrap=True, markup=False)
     if result.worst is not None:
         console.print(report.worst_case(result), soft_wrap=True, markup=False)
     for scenario in result.settings.scenarios:
@@ -152,3 +162,4 @@ def _run_audit(settings: Any, out: Path, jobs: int | None, cluster: str | None) 
     console.print(report.verdict(result), soft_wrap=True, markup=False)
     for path in written:
         console.print(f"wrote {path}", soft_wrap=True, markup=False)
+    return not result.flags

@@ -57,6 +57,7 @@ def attempt(
     seed: int,
     samples: np.ndarray,
     logits: np.ndarray | None = None,
+    repeats: int = 1,
 ) -> Attempt:
     """
     :param member: The attack.
@@ -70,6 +71,7 @@ def attempt(
     :param samples: A number for each sample by which they go, `(B,)`.
     :param logits: The classifier's for the inputs `(B, K)`, by which a targeted member chooses the classes it aims at,
         one after the other, on what is left.
+    :param repeats: How often a result is predicted, where predictions are random: the class is what most of them say.
     :return: What it found.
     :raises ValueError: If it gave something of another shape.
     """
@@ -94,12 +96,25 @@ def attempt(
         found[left], distances[left], counts = _judged(now, x[left], classifier, bound, within)
         invalid += int((~counts).sum())
         if counts.any():
-            size = int(counts.sum())
-            predicted[left[counts]] = classifier.predict(found[left[counts]], batch_size=size).argmax(1)
+            predicted[left[counts]] = majority(classifier, found[left[counts]], repeats)
         left = left[predicted[left] == labels[left]]
         if not len(left):
             break
     return Attempt(found, predicted, predicted != labels, distances, invalid)
+
+
+def majority(classifier: PyTorchClassifier, x: np.ndarray, repeats: int, batch_size: int | None = None) -> np.ndarray:
+    """
+    :param classifier: A classifier.
+    :param x: Inputs `(N, ...)`.
+    :param repeats: How often they are predicted.
+    :param batch_size: Samples of one batch; all of them at once when not given.
+    :return: The class that most predictions say, `(N,)`; of equals the first.
+    """
+    votes = np.zeros((len(x), classifier.nb_classes), dtype=np.int64)
+    for _ in range(repeats):
+        votes[np.arange(len(x)), classifier.predict(x, batch_size=batch_size or len(x)).argmax(1)] += 1
+    return votes.argmax(1)
 
 
 @contextmanager
