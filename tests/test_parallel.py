@@ -24,12 +24,20 @@ from art_snn.chains.names import ChainEntry
 from art_snn.chains.table import TABLE
 
 SMALL = AuditSettings(
-    epochs=1, samples=30, time_steps=2, sweep=(), steps=2, chains=("hart", "rga"), plan="fast", batch_size=16
+    epochs=1,
+    samples=30,
+    time_steps=2,
+    sweep=(),
+    steps=2,
+    chains=("hart", "rga"),
+    plan="fast",
+    batch_size=16,
+    checks=False,
 )
 #: As many cells as an audit of some size has, each of little work.
 MANY = AuditSettings(
     epochs=1, samples=10, time_steps=2, sweep=(0.05, 0.1), attacks=("fgsm",), chains=("hart(gamma=1.0)", "rga"),
-    plan="none", repeats=25,
+    plan="none", repeats=25, checks=False,
 )  # fmt: skip
 
 NETWORKS = """
@@ -79,6 +87,7 @@ class TestProcesses:
             settings = AuditSettings(
                 network="nets_here.py:make", second="nets_here.py:ann", sources=("nets_here.py:ann", "nets_here:make"),
                 samples=20, sweep=(), attacks=("fgsm", "Square(max_iter=5)"), chains=("hart", "window"), plan="none",
+                checks=False,
             )  # fmt: skip
             one, two = (run_audit(settings, tmp_path / f"{jobs}", jobs=jobs) for jobs in (1, 2))
         finally:

@@ -182,8 +182,8 @@ def _run(
     )
     work: list[Cell | Block] = [*planned(settings, subjects), *blocks(settings, subjects)]
     start("attacks", len(work))
-    keys, parts = Keys(settings, subjects), []
-    found = _found(work, keys, Store(folder, solver.untouched()), solver, advance, jobs, cluster)
+    keys, store, parts = Keys(settings, subjects), Store(folder, solver.untouched()), []
+    found = _found(work, keys, store, solver, advance, jobs, cluster)
     for each in work:
         what = found[each]
         if isinstance(what, WorstCase):
@@ -193,9 +193,10 @@ def _run(
             result.search += what[1]
     result.check()
     result.worst = WorstCase.joined(parts) if parts else None
-    start("can the figures be trusted", 1)
-    result.checks = checks(solver, result.rows, result.worst)
-    advance()
+    if settings.checks:
+        start("can the figures be trusted", 1)
+        result.checks = store.checks(keys.of_all(work), lambda: checks(solver, result.rows, result.worst))
+        advance()
     result.examples = _examples(solver, result)
     return result
 

@@ -111,6 +111,9 @@ class AuditSettings:
     )
     repeats: int = setting(1, "Seeds of each attack's random numbers, from seed on.", Whole(1, 1_000))
     batch_size: int = setting(128, "Samples of one batch, which bounds the memory.", Whole(1, 10**6))
+    checks: bool = setting(
+        True, "Examine, on some of the samples, whether the figures can be trusted.", off="no-checks"
+    )
     device: str = shared.DEVICE()
 
     def __post_init__(self) -> None:
