@@ -15,7 +15,7 @@ from torch import nn
 from art_snn import IF, LIF, PoissonEncoder, PyTorchSNNClassifier, SpikingNetwork, adapt, datasets, models, theory
 from art_snn.neurons import SpikingLayer, Trace
 from art_snn.surrogates import Triangle
-from tests.networks import build, image
+from tests.networks import Call, build, image
 
 decays = st.floats(0.05, 1.0)
 steps = st.integers(1, 6)
@@ -129,6 +129,91 @@ class TestExactCases:
         else:
             assert float(Triangle(gamma).at(distance).mean()) == pytest.approx(gain, abs=1e-6)
             assert most >= gain and all(float(Triangle(g).at(distance).mean()) < gain for g in (1.1 * gamma, 2 * gamma))
+
+    def test_of_two_gammas_that_give_a_gain_the_larger_is_taken(self):
+        distance = torch.linspace(0.4, 0.6, 100, dtype=torch.float64)
+        gamma, most = theory.fitting_gamma(distance, 0.3)
+        smaller = [
+            g for g in np.linspace(0.41, gamma - 0.01, 300) if abs(float(Triangle(g).at(distance).mean()) - 0.3) < 0.01
+        ]
+        assert smaller and gamma > 2.0 and most == pytest.approx(0.5, abs=0.01)
+
+
+def obedient(k=0.6, slope=0.5, largest=3.0, decay=0.7, time_steps=4, size=40_000, shift=0.0):
+    """Neurons that are all that the theorems want: v(t) uniform on kc ± slope c, for c uniform on (-C, C)."""
+    generator = torch.Generator().manual_seed(0)
+    current = torch.linspace(-largest, largest, size, dtype=torch.float64) + shift
+    noise = torch.rand(time_steps, size, generator=generator, dtype=torch.float64) * 2 - 1
+    after = (k + slope * noise) * current
+    rate = theory.rate_of(current, after, decay)
+    gain = theory.needed_gain(k, time_steps, decay)
+    before = torch.full_like(after, 1.0 + (1.0 - gain))  # where the triangle of γ = 1 has that height
+    return theory.Values(current, rate, before, after)
+
+
+class TestFindings:
+    def test_of_neurons_that_are_as_the_theorems_want(self):
+        found = theory.findings(obedient(), 0.7)
+        expected = 0.5**2 / 3 * theory.spread_factor(4, 0.7)
+        assert found["chi"] == pytest.approx(expected, rel=0.05)  # next to 0 a group is not narrow beside its current
+        for name in ("closed_form", "chi_away", "uncorrelated", "same_at_every_step", "integral_away"):
+            assert found[name] == pytest.approx(expected, rel=0.02)
+        assert found["difference"] == found["closed_form"] - found["chi"]
+        assert found["difference_away"] == found["closed_form_away"] - found["chi_away"]
+        assert found["near_zero"] == pytest.approx(0.05, abs=0.01) and found["chi_50"] < found["chi_75"]
+        assert found["uniform_potential"] == pytest.approx(0.95, abs=0.01) and found["theorem_1"] is True
+        gain = theory.needed_gain(0.6, 4, 0.7)
+        for name in ("gain_needed", "gain_rate", "gain_hart"):
+            assert found[name] == pytest.approx(gain, abs=0.01)
+        assert found["k"] == pytest.approx(0.6, abs=0.01) and found["gain_met"] == found["proportional"] == 1.0
+        assert found["theorem_2"] == 1.0 and found["why_not"] == ""
+        narrower = theory.findings(obedient(), 0.7, gamma=1 / 3)
+        assert narrower["gain_met"] == narrower["theorem_2"] == 0.0
+        assert theory.findings(obedient(), 0.7, size=64)["chi"] == pytest.approx(found["chi"], rel=0.02)
+
+    @pytest.mark.parametrize("condition", ["uniform_current", "uniform_potential", "linear_width", "b"])
+    def test_theorem_1_wants_each_condition(self, condition):
+        found = obedient(shift=2.0 if condition == "uniform_current" else 0.0)
+        current, after = found.current, found.after
+        if condition == "uniform_potential":
+            after = current * 0.6 + (after - current * 0.6).sign() * current.abs() * 0.3
+        if condition == "linear_width":
+            after = 0.6 * current + (after - 0.6 * current) * (1 + torch.sin(9 * current))
+        if condition == "b":
+            after = 0.6 * current + (after - 0.6 * current) / current.abs() * (4.0 + 0.8 * current)
+        found = theory.Values(current, theory.rate_of(current, after, 0.7), found.before, after)
+        says = theory.findings(found, 0.7)
+        assert says["theorem_1"] is False
+        held = {"uniform_current": says["uniform_current"] < 0.1, "uniform_potential": says["uniform_potential"] > 0.85}
+        held |= {"linear_width": says["linear_width"] > 0.9, "b": abs(says["b"]) < 0.1 * abs(says["a"]) * 3.0}
+        assert condition not in [name for name, holds in held.items() if holds]
+        if condition == "b":
+            assert held["linear_width"] and says["closed_form"] < 0.0 < says["closed_form_away"]
+
+    def test_theorem_2_counts_the_neurons_of_which_both_conditions_hold(self):
+        found = obedient()
+        before, after = found.before.clone(), found.after.clone()
+        before[:, 30_000:] = 5.0  # half of those with a current above 0 are out of reach of the triangle
+        half = theory.findings(theory.Values(found.current, found.rate, before, after), 0.7)
+        assert half["gain_met"] == pytest.approx(0.5, abs=0.01) == half["theorem_2"] and half["proportional"] == 1.0
+        after[:, 20_000:30_000] += 1.0
+        rate = theory.rate_of(found.current, after, 0.7)
+        none = theory.findings(theory.Values(found.current, rate, before, after), 0.7)
+        assert none["gain_met"] < 0.6 and none["theorem_2"] < 0.3
+
+    def test_neurons_without_a_current_are_left_out_and_counted(self):
+        found = obedient()
+        more = theory.Values(*(torch.cat([part, torch.zeros_like(part[..., :10_000])], -1) for part in found))
+        silent, says = theory.findings(more, 0.7), theory.findings(found, 0.7)
+        assert silent.pop("without_current") == pytest.approx(0.2) and says.pop("without_current") == 0.0
+        assert silent.pop("values") == 50_000 and says.pop("values") == 40_000
+        assert silent == pytest.approx(says)
+
+    def test_without_a_current_above_0_there_is_no_theorem_2(self):
+        found = obedient()
+        below = theory.Values(*(part[..., :20_000] for part in found))
+        says = theory.findings(below, 0.7)
+        assert says["why_not"] == "no neuron has a current above 0" and "k" not in says and "a" in says
 
 
 class TestGroups:
@@ -316,6 +401,12 @@ class TestOtherNetworks:
         assert list(found.layer) == ["body.1", "body.3"]
         for name in ("chi", "chi_away", "closed_form", "k", "gain_hart"):
             assert found[name].to_numpy() == pytest.approx(expected[name].to_numpy(), rel=1e-4)
+
+    def test_what_the_body_draws_is_the_networks_own(self):
+        network = build(reset="soft", extra=Call(lambda x: x + 0.1 * torch.rand_like(x)))
+        state = torch.get_rng_state()
+        theory.measure(network, image(0, 12).numpy())
+        assert torch.equal(state, torch.get_rng_state()) and network.randomness.draws > 0
 
     def test_noise_is_the_encoders_own(self):
         network = build(reset="soft", encoder=PoissonEncoder(seed=0))
