@@ -127,6 +127,20 @@ def level(current: Tensor) -> Tensor:
     return current.square().mean(-1).sqrt() * current.mean(-1).sign()
 
 
+def scatter(of: Tensor, current: Tensor) -> Tensor:
+    """Variance among neurons of one current: about a line in the current, since those of a group are not quite equal.
+
+    :param of: Numbers in groups `(..., G, n)`.
+    :param current: Mean input currents `(G, n)`.
+    :return: Their unbiased variance, `(..., G)`.
+    """
+    c, off = current - current.mean(-1, keepdim=True), of - of.mean(-1, keepdim=True)
+    total = c.square().sum(-1)
+    sloping = total > 1e-20 * current.square().sum(-1)  # else they are equal, but for rounding
+    slope = torch.where(sloping, (c * off).sum(-1) / total, 0.0)
+    return (off - slope[..., None] * c).square().sum(-1) / (c.shape[-1] - 1 - sloping.to(c.dtype))
+
+
 def retention(rate: Tensor, current: Tensor) -> Tensor:
     """Var(r/c | c = x) of Eq. 12, which is Var(r | c = x) / x². Its mean over the groups is χ.
 
@@ -134,7 +148,7 @@ def retention(rate: Tensor, current: Tensor) -> Tensor:
     :param current: Mean input currents, likewise.
     :return: The variance in each group, `(G,)`; unbiased.
     """
-    return rate.var(-1) / current.square().mean(-1)
+    return scatter(rate, current) / current.square().mean(-1)
 
 
 def uncorrelated(potentials: Tensor, current: Tensor, decay: float) -> Tensor:
@@ -146,17 +160,18 @@ def uncorrelated(potentials: Tensor, current: Tensor, decay: float) -> Tensor:
     :return: The variance in each group, `(G,)`.
     """
     steps = len(potentials)
-    of_steps = torch.tensordot(weights(steps, decay).square(), potentials.var(-1), 1)
+    of_steps = torch.tensordot(weights(steps, decay).square(), scatter(potentials, current), 1)
     return of_steps / (steps**2 * current.square().mean(-1))
 
 
-def half_width(potentials: Tensor) -> Tensor:
+def half_width(potentials: Tensor, current: Tensor) -> Tensor:
     """h of Assumption 1: a uniform distribution on g ± h has variance h²/3.
 
     :param potentials: Potentials after the spike in groups `(T, G, n)`.
+    :param current: Mean input currents `(G, n)`.
     :return: h of each group, `(G,)`, by the mean variance over the steps.
     """
-    return (3.0 * potentials.var(-1).mean(0)).sqrt()
+    return (3.0 * scatter(potentials, current).mean(0)).sqrt()
 
 
 def spread_factor(time_steps: int, decay: float) -> float:
@@ -394,7 +409,7 @@ def _unknown(reason: str) -> dict[str, Any]:
 
 def _first(x: Tensor, largest: float, after: Tensor, current: Tensor, decay: float) -> dict[str, float | bool]:
     """Theorem 1, one assumption after the other, on the groups that are not next to 0."""
-    factor, width, least = spread_factor(len(after), decay), half_width(after), NEAR * largest
+    factor, width, least = spread_factor(len(after), decay), half_width(after, current), NEAR * largest
     a, b = line(width, x)
     uniform, linear = float(is_uniform(after).double().mean()), explained(width, (a * x + b).abs())
     return {
