@@ -103,6 +103,27 @@ class Some(OneOf):
             raise ValueError(f"{name} must be different ones of {', '.join(self.names)}, got {', '.join(value)!r}.")
 
 
+class Specs(Some):
+    """Some different names out of these, each of which may have parameters, in a tuple.
+
+    :param find: What finds an entry by its name with parameters; ValueError if there is none.
+    :param names: As of :class:`OneOf`.
+    """
+
+    def __init__(self, find: Callable[[str], Any], *names: Iterable[str] | Callable[[], Iterable[str]]) -> None:
+        super().__init__(*names)
+        self.find = find
+
+    def __call__(self, name: str, value: Any) -> None:
+        if not value or len(set(value)) < len(value):
+            raise ValueError(f"{name} must be different ones of {', '.join(self.names)}, got {', '.join(value)!r}.")
+        for each in value:
+            try:
+                self.find(each)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+
+
 @dataclass(frozen=True)
 class Each:
     """Several values, in a tuple.

@@ -9,17 +9,20 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from PIL import Image
 from rich.console import Console
 
 from art_snn import LIF, PoissonEncoder, PyTorchSNNClassifier, SpikingNetwork, datasets, models
-from art_snn.audit import AuditResult, AuditSettings, kept, protocol, report, run_audit
+from art_snn.audit import AuditResult, AuditSettings, cells, report, run_audit
+from art_snn.audit.cells import Cell, Keys
 from art_snn.audit.columns import COLUMNS
 from art_snn.audit.metrics import Row, SuccessRate, outcomes, paired
-from art_snn.audit.protocol import best, look_for_gamma
 from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, HELD_OUT
+from art_snn.audit.solve import Solver, best, look_for_gamma
+from art_snn.audit.store import Store
 from art_snn.audit.subjects import TEST_SHARE, Samples, Subjects, given
 from art_snn.chains.names import everywhere
 from art_snn.files import replacing
@@ -34,16 +37,26 @@ TINY = AuditSettings(
 
 def stop_before_attack(number, monkeypatch):
     """Have an audit interrupted before its attack of that number; a list of those that were begun."""
-    run, begun = protocol._Attacks.run, []
+    solve, begun = Solver.cell, []
 
-    def noted(self, *setting):
-        begun.append(setting)
+    def noted(self, cell):
+        begun.append(cell)
         if len(begun) == number:
             raise KeyboardInterrupt
-        return run(self, *setting)
+        return solve(self, cell)
 
-    monkeypatch.setattr(protocol._Attacks, "run", noted)
+    monkeypatch.setattr(Solver, "cell", noted)
     return begun
+
+
+def files(folder, suffix=".json"):
+    """The files of the cells that a folder holds."""
+    return sorted((folder / "cells").glob(f"*{suffix}"))
+
+
+def key(settings, subjects, cell=Cell("pgd", "BBA", "hart", 0.15, 0)):  # noqa: B008
+    """The key of a cell that follows the second network."""
+    return Keys(settings, subjects).of(cell)
 
 
 def row(letters="f", attack="pgd", scenario="WBA", chain="hart", eps=0.15, gamma=None):
@@ -82,7 +95,7 @@ class TestGivenNetworks:
         result = run_audit(self.audit(pair), tmp_path)
         assert result.description == "small_cnn (width 0.5) on digits, T = 3, λ = 0.9, hard reset, seed 0"
         assert result.seeds == {"data": 0, "order": 0, "target": 0, "second": 1}
-        assert result.accuracy[0] > 50 and not list(tmp_path.iterdir())
+        assert result.accuracy[0] > 50 and [path.name for path in tmp_path.iterdir()] == ["cells"]
         white, black = (result.rate("pgd", scenario, "hart", 0.2).rate for scenario in ("WBA", "BBA"))
         assert white.correct == black.correct <= 30 and white.fooled > 0
         report.write_files(result, tmp_path)
@@ -140,7 +153,6 @@ class TestGivenNetworks:
         assert "T = 16" in result.description
         assert result.rows == run_audit(audit, tmp_path / "fresh").rows
         # And what the shorter one found is still there, for the day it is wanted.
-        assert len(list((tmp_path / "kept").glob("attacks-*.json"))) == 1
         convert(2)
         done = stop_before_attack(1000, monkeypatch)
         run_audit(audit, tmp_path / "kept")
@@ -168,7 +180,7 @@ class TestGivenNetworks:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"target": "a"}, "belong together"),
+            ({"second": "a"}, "second belongs to network or target"),
             ({"root": "x"}, "root belongs"),
             ({"target": "a", "second": "b", "time_steps": 4}, "time_steps belongs"),
             ({"target": "a", "second": "b", "encoder": "poisson"}, "encoder belongs"),
@@ -499,88 +511,89 @@ class TestAudit:
     def test_training_again_finds_the_same(self, result, tmp_path):
         again = run_audit(TINY, tmp_path)
         assert again.trained == (True, True)
-        assert [row.as_dict() for row in again.rows] == [row.as_dict() for row in result.rows]
+        assert again.rows == result.rows
 
-    def test_a_cut_run_goes_on_with_the_attack_that_was_not_finished(self, result, networks, monkeypatch):
+    def test_a_cut_run_goes_on_with_the_attack_that_was_not_finished(self, result, tmp_path, monkeypatch):
         done = stop_before_attack(6, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
-            run_audit(TINY, networks)
-        assert len(list(networks.glob("attacks-*.json"))) == 1
-        again = run_audit(TINY, networks)
+            run_audit(TINY, tmp_path)
+        assert len(files(tmp_path)) == 5
+        again = run_audit(TINY, tmp_path)
         assert len(done) == len(result.rows) + 1 and done[5] == done[6]
         assert again.rows == result.rows and again.search == result.search
         assert all(np.array_equal(again.examples[name], images) for name, images in result.examples.items())
-        assert not list(networks.glob("attacks*"))
+        assert again.worst.as_dict()["fooled_by"] == result.worst.as_dict()["fooled_by"]
 
-    def test_what_is_found_is_written_before_the_kept_attacks_go(self, result, networks, monkeypatch):
-        def full_disk(result):
-            raise OSError("no space")
+    def test_what_asks_for_more_computes_only_what_is_missing(self, result, networks, monkeypatch):
+        done = stop_before_attack(1000, monkeypatch)
+        more = dataclasses.replace(TINY, attacks=("fgsm", "pgd", "sapgd(max_iter=3)"), chains=("cba", "hart", "rga"))
+        again = run_audit(more, networks)
+        new = [row for row in again.rows if row.chain == "rga" or row.attack == "sapgd(max_iter=3)"]
+        assert len(done) == len(new) == 2 * 2 + 2 * 3
+        assert [row for row in again.rows if row not in new] == [
+            row for row in result.rows if row.chain in ("cba", "hart")
+        ]
+        assert again.worst.as_dict() == result.worst.as_dict()  # seconds too: it was not computed again
 
-        with pytest.raises(OSError, match="no space"):
-            run_audit(TINY, networks, write=full_disk)
-        assert len(list(networks.glob("attacks-*.json"))) == 1
-        done, written = stop_before_attack(1000, monkeypatch), []
-        again = run_audit(TINY, networks, write=lambda r: written.append((r, len(list(networks.glob("attacks-*"))))))
-        assert done == [] and written == [(again, 1)] and again.rows == result.rows
-        assert not list(networks.glob("attacks*"))
-
-    def test_an_attack_in_which_an_interruption_was_swallowed_is_not_kept(self, networks):
+    def test_an_attack_in_which_an_interruption_was_swallowed_is_not_kept(self, tmp_path):
         steps = []
 
         def advance():
             steps.append(1)
-            if len(steps) == 3:  # where the command raises it again
+            if len(steps) == 2 * TINY.epochs + 3:  # where the command raises it again
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            run_audit(TINY, networks, advance=advance)
-        (path,) = networks.glob("attacks-*.json")
-        assert len(json.loads(path.read_text())["found"]) == 2
-        path.unlink()
+            run_audit(TINY, tmp_path, advance=advance)
+        assert len(files(tmp_path)) + len(files(tmp_path, ".npz")) == 2
 
-    def test_what_another_audit_or_no_audit_left_is_not_used_and_that_of_another_stays(
-        self, result, networks, tmp_path
-    ):
-        subject = kept.Kept(tmp_path, "another key", (row("rw"), [row("r")]))
-        wrong = row("fw", chain="stbp-best", gamma=1.0)
-        subject.add((wrong, [row("f")]))
-        again = kept.Kept(tmp_path, "another key", (row("rw"), [row("r")]))
-        assert again.get(*wrong.setting) == (wrong, [row("f")])
-        (left,) = tmp_path.glob("attacks-*.json")
-        other, text = networks / left.name, left.read_text()
-        other.write_text(text)
-        paths = []
-        run_audit(TINY, networks, write=lambda result: paths.extend(networks.glob("attacks-*.json")))
-        assert other.read_text() == text
-        (own,) = {*paths} - {other}
-        for content in (text, "{", "[]", ""):
-            own.write_text(content)
+    def test_a_damaged_cell_is_computed_again(self, result, networks, monkeypatch):
+        run_audit(TINY, networks)
+        done = stop_before_attack(1000, monkeypatch)
+        one, other, *_ = files(networks)
+        for content in ("{", "[]", "", other.read_text()):
+            one.write_text(content)
             assert run_audit(TINY, networks).rows == result.rows
-        other.unlink()
+        (block,) = files(networks, ".npz")
+        block.write_bytes(block.read_bytes()[:1000])
+        assert run_audit(TINY, networks).worst.as_dict()["fooled_by"] == result.worst.as_dict()["fooled_by"]
+        assert len(done) == 4
 
-    def test_kept_attacks_on_other_samples_are_refused(self, tmp_path):
-        kept.Kept(tmp_path, "key", (row("rw"), [row("rr")])).add((row("fw"), [row("fr")]))
+    def test_kept_cells_of_other_samples_are_refused(self, tmp_path):
+        Store(tmp_path, (row("rw"), [row("rr")])).put("key", (row("fw"), [row("fr")]))
         for attacked, held_out in (("rr", "rr"), ("rwr", "rr"), ("rw", "rw")):
-            with pytest.raises(ValueError, match=r"attacks-key\.json does not fit this run; delete it"):
-                kept.Kept(tmp_path, "key", (row(attacked), [row(held_out)]))
-        assert kept.Kept(tmp_path, "key", (row("rw"), [row("rr")])).found
+            with pytest.raises(ValueError, match=r"key\.json does not fit this run; delete it"):
+                Store(tmp_path, (row(attacked), [row(held_out)])).cell("key")
+        assert Store(tmp_path, (row("rw"), [row("rr")])).cell("key") == (row("fw"), [row("fr")])
 
     def test_the_key_knows_settings_weights_and_samples(self, pair):
         settings = AuditSettings(target=pair["a"], second=pair["b"], samples=30)
         subjects = given(settings)
-        keys = [kept.key(settings, subjects), kept.key(dataclasses.replace(settings, eps=0.1), subjects)]
-        keys += [kept.key(settings, given(dataclasses.replace(settings, seed=1)))]
+        change = dataclasses.replace
+        cell = Cell("pgd", "BBA", "hart", 0.15, 0)
+        keys = [key(settings, subjects)]
+        for name, value in (
+            *(("eps", 0.1), ("seed", 1), ("scenario", "WBA"), ("chain", "rga"), ("chain", "hart(gamma=2.0)")),
+            *(("attack", "fgsm"), ("attack", "pgd(num_random_init=1)"), ("attack", "pgd(num_random_init=2)")),
+        ):
+            keys.append(key(settings, subjects, change(cell, **{name: value})))
+        for name, value in (("steps", 6), ("step_size", 0.01), ("gamma", 0.5), ("norm", "2"), ("batch_size", 64)):
+            keys.append(key(change(settings, **{name: value}), subjects))
+        keys += [key(settings, given(change(settings, seed=1)))]
         with torch.no_grad():
             next(subjects.second.model.parameters())[0] += 1e-6
-        keys += [kept.key(settings, subjects)]
-        assert len(set(keys)) == 4
-        assert kept.key(settings, given(settings)) == keys[0]
-        assert kept.key(dataclasses.replace(settings, target="moved", second="too"), given(settings)) == keys[0]
+        keys += [key(settings, subjects)]
+        assert len(set(keys)) == 1 + 8 + 5 + 2
+        assert key(settings, given(settings)) == keys[0]
+        assert key(change(settings, target="moved", second="too"), given(settings)) == keys[0]
+        # What does not decide this cell leaves its key: other attacks, chains, ε, more seeds, the worst case's plan.
+        more = {"attacks": ("pgd", "square"), "chains": ("hart",), "sweep": (), "repeats": 3, "plan": "none"}
+        assert key(change(settings, **more), given(settings)) == keys[0]
 
     def test_the_key_knows_all_that_decides_a_networks_function(self):
         x, y = np.full((2, 4), 0.5, np.float32), np.eye(2, dtype=np.float32)
 
-        def key(neuron=LIF, time_steps=3, encoder=None, change=lambda network: None, **arguments):
+        def key_of(neuron=LIF, time_steps=3, encoder=None, change=lambda network: None, **arguments):
             torch.manual_seed(0)
             body = torch.nn.Sequential(torch.nn.Linear(4, 3), neuron(**arguments), torch.nn.Linear(3, 2))
             network = SpikingNetwork(body, time_steps, encoder).eval()
@@ -589,11 +602,11 @@ class TestAudit:
             classifier = PyTorchSNNClassifier(network, loss, (4,), 2, clip_values=(0.0, 1.0), device_type="cpu")
             samples = Samples(x, y)
             subjects = Subjects(classifier, classifier, samples, samples, "", {}, (False, False), {})
-            before = kept.key(AuditSettings(), subjects)
+            before = key(AuditSettings(), subjects)
             classifier.chain, training = "rga", network.training
             classifier.loss_gradient(x, y)
             network.train(training)  # an attack leaves evaluation mode, as ART does
-            assert kept.key(AuditSettings(), subjects) == before  # else use changes nothing
+            assert key(AuditSettings(), subjects) == before  # else use changes nothing
             return before
 
         class Slower(LIF):
@@ -617,52 +630,54 @@ class TestAudit:
 
         noise = torch.full((3, 1, 4), 0.5)
         keys = {
-            "": key(),
-            "T": key(time_steps=4),
-            "λ": key(decay=0.8),
-            "θ": key(threshold=1.5),
-            "reset": key(reset="soft"),
-            "v_rest": key(v_rest=-0.5),
-            "type": key(Slower),
-            "shift": key(Shifted, shift=1.0),
-            "another shift": key(Shifted, shift=2.0),
-            "λ, changed later": key(change=changed("decay", 0.7)),
-            "float64": key(change=lambda network: network.double()),
-            "training mode": key(change=lambda network: network.train()),
-            "buffer": key(change=lambda network: network.register_buffer("b", torch.ones(2), persistent=False)),
-            "encoder": key(encoder=poisson()),
-            "encoder's seed": key(encoder=poisson(seed=1)),
-            "frozen draw": key(encoder=poisson(draw=1)),
-            "frozen noise": key(encoder=poisson(noise=noise)),
-            "other frozen noise": key(encoder=poisson(noise=noise / 2)),
+            "": key_of(),
+            "T": key_of(time_steps=4),
+            "λ": key_of(decay=0.8),
+            "θ": key_of(threshold=1.5),
+            "reset": key_of(reset="soft"),
+            "v_rest": key_of(v_rest=-0.5),
+            "type": key_of(Slower),
+            "shift": key_of(Shifted, shift=1.0),
+            "another shift": key_of(Shifted, shift=2.0),
+            "λ, changed later": key_of(change=changed("decay", 0.7)),
+            "float64": key_of(change=lambda network: network.double()),
+            "training mode": key_of(change=lambda network: network.train()),
+            "buffer": key_of(change=lambda network: network.register_buffer("b", torch.ones(2), persistent=False)),
+            "encoder": key_of(encoder=poisson()),
+            "encoder's seed": key_of(encoder=poisson(seed=1)),
+            "frozen draw": key_of(encoder=poisson(draw=1)),
+            "frozen noise": key_of(encoder=poisson(noise=noise)),
+            "other frozen noise": key_of(encoder=poisson(noise=noise / 2)),
         }
         assert len(set(keys.values())) == len(keys)
-        assert key() == keys[""] and key(encoder=poisson(noise=noise)) == keys["frozen noise"]
+        assert key_of() == keys[""] and key_of(encoder=poisson(noise=noise)) == keys["frozen noise"]
 
     @pytest.mark.parametrize("package", ["torch", "adversarial-robustness-toolbox", "art-snn"])
     def test_the_key_knows_versions(self, pair, package, monkeypatch):
         settings = AuditSettings(target=pair["a"], second=pair["b"], samples=30)
-        subjects, versions = given(settings), kept.versions()
-        before = kept.key(settings, subjects)
+        subjects, versions = given(settings), cells.versions()
+        before = key(settings, subjects)
         assert package in versions
-        monkeypatch.setattr(kept, "versions", lambda: versions | {package: "another"})
-        assert kept.key(settings, subjects) != before
+        monkeypatch.setattr(cells, "versions", lambda: versions | {package: "another"})
+        assert key(settings, subjects) != before
 
     def test_damaged_and_foreign_networks_are_named(self, result, networks, tmp_path):
-        first, second = (path.stem for path in sorted(networks.glob("*.json")))
+        first, second = (path.stem for path in sorted((networks / "networks").glob("*.json")))
+        folder = tmp_path / "networks"
+        folder.mkdir()
 
         def kept(change):
-            for path in networks.iterdir():
-                (tmp_path / path.name).write_bytes(path.read_bytes())
+            for path in (networks / "networks").iterdir():
+                (folder / path.name).write_bytes(path.read_bytes())
             change()
             with pytest.raises(models.DamagedNetwork, match="and the network is trained again") as error:
                 run_audit(TINY, tmp_path)
             return str(error.value)
 
-        weights, description = tmp_path / f"{first}.safetensors", tmp_path / f"{first}.json"
+        weights, description = folder / f"{first}.safetensors", folder / f"{first}.json"
         assert f"{first}.safetensors is damaged" in kept(lambda: weights.write_bytes(weights.read_bytes()[:100]))
         assert f"{first}.json is no JSON" in kept(lambda: description.write_text("{"))
-        other = (networks / f"{second}.json").read_text()
+        other = (networks / "networks" / f"{second}.json").read_text()
         assert f"{first}.json is of other settings" in kept(lambda: description.write_text(other))
         assert f"{first}.safetensors" in kept(weights.unlink)
 
@@ -730,10 +745,10 @@ class TestReport:
         assert [entry["asr"] for entry in everything["results"]] == [None] * 4
         with (tmp_path / "results.csv").open(newline="") as file:
             assert {line["asr"] for line in csv.DictReader(file)} == {""}
-        subject = kept.Kept(tmp_path, "key", (rows[0], [rows[0]]))
-        subject.add((rows[0], []))
-        strict_json(subject.path)
-        assert kept.Kept(tmp_path, "key", (rows[0], [rows[0]])).found == [(rows[0], [])]
+        store = Store(tmp_path, (rows[0], [rows[0]]))
+        store.put("key", (rows[0], []))
+        strict_json(tmp_path / "key.json")
+        assert store.cell("key") == (rows[0], [])
 
     def test_every_chain_has_a_column_and_a_title(self):
         assert set(everywhere()) < set(COLUMNS) and set(AuditSettings().chains) < set(COLUMNS)
@@ -743,7 +758,7 @@ class TestReport:
         paths = report.write_files(result, tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
         everything = strict_json(tmp_path / "results.json")
-        assert everything["schema"] == 2
+        assert everything["schema"] == 3
         assert set(everything["data"]) == {"training_arrays", "test_arrays"}
         assert everything["settings"]["eps"] == TINY.eps
         assert everything["attacked_samples"] == list(range(HELD_OUT, HELD_OUT + 40))
@@ -755,6 +770,16 @@ class TestReport:
         with (tmp_path / "results.csv").open(newline="") as file:
             lines = list(csv.DictReader(file))
         assert [float(line["asr"]) for line in lines] == [row.rate.percent for row in result.rows]
+        table = pandas.read_parquet(tmp_path / "results.parquet")
+        assert list(table["asr"]) == [row.rate.percent for row in result.rows] and list(table.columns) == list(lines[0])
+        tried = table[(table["chain"] == "hart") & (table["attack"] == "pgd")]["tried"]
+        assert (tried >= len(GAMMAS)).all() and (table[table["chain"] == "cba"]["tried"] == 0).all()
+        outcomes = pandas.read_parquet(tmp_path / "samples.parquet")
+        assert len(outcomes) == 40 * len(result.rows)
+        one = outcomes[(outcomes["chain"] == "hart") & (outcomes["scenario"] == "BBA") & (outcomes["attack"] == "pgd")]
+        assert list(one["sample"]) == result.attacked
+        letters = result.rate("pgd", "BBA", "hart", TINY.eps).outcomes
+        assert [outcome[0] for outcome in one["outcome"].astype(str)] == list(letters)
         for picture in ("asr_against_eps.png", "examples.png"):
             assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 

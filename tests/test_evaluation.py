@@ -260,18 +260,18 @@ class TestInterruption:
     def test_it_goes_on_where_it_was(self, tmp_path, monkeypatch, found):
         attack, number = worst_case._attack, []
 
-        def once(*args):
+        def once(*args, **given):
             if len(number) == 4:
                 raise KeyboardInterrupt
             number.append(args[1])
-            return attack(*args)
+            return attack(*args, **given)
 
         monkeypatch.setattr(worst_case, "_attack", once)
         with pytest.raises(KeyboardInterrupt):
             run(folder=tmp_path, batch_size=15)
         assert len(list(tmp_path.iterdir())) == 1
         begun = list(number)
-        monkeypatch.setattr(worst_case, "_attack", lambda *args: number.append(args[1]) or attack(*args))
+        monkeypatch.setattr(worst_case, "_attack", lambda *a, **g: number.append(a[1]) or attack(*a, **g))
         again = run(folder=tmp_path, batch_size=15)
         assert number[:4] == begun and len(number) > 4
         whole = run(batch_size=15)

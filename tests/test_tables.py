@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from art_snn import models
 from art_snn.attacks import ATTACKS, AttackEntry
 from art_snn.attacks.table import IN_STEPS
-from art_snn.audit import AuditSettings, kept
+from art_snn.audit import AuditSettings
+from art_snn.audit.cells import Cell, Keys
 from art_snn.audit.columns import COLUMNS
 from art_snn.audit.subjects import given
 from art_snn.chains import CHAINS, HART, BackwardChain, Mixed, get_chain
@@ -30,7 +31,22 @@ from art_snn.training import train as run_training
 from art_snn.training.data import load
 from art_snn.training.networks import NETWORKS
 
-SMALL = ["--plan", "none", "--epochs", "1", "--samples", "20", "--time-steps", "2", "--sweep", "", "--attacks", "fgsm"]
+SMALL = [
+    "--jobs",
+    "1",
+    "--plan",
+    "none",
+    "--epochs",
+    "1",
+    "--samples",
+    "20",
+    "--time-steps",
+    "2",
+    "--sweep",
+    "",
+    "--attacks",
+    "fgsm",
+]
 
 
 @contextmanager
@@ -75,6 +91,11 @@ def stripes(*, seed: int = 0, limit: int | None = None):
     return parts[0], parts[1], 0.0, 1.0
 
 
+def key(settings, cell):
+    """A cell's key."""
+    return Keys(settings, given(settings)).of(cell)
+
+
 class TestAChain:
     def test_of_ones_own_is_audited_with_a_gamma_of_its_own(self, tmp_path):
         with listed(TABLE, ChainEntry("window", "Window", Window, at_gamma=Window)):
@@ -116,7 +137,7 @@ class TestAChain:
         keys = []
         for make in (Window, partial(Window, 2.0), HART):
             with listed(TABLE, ChainEntry("window", "Window", make)):
-                keys.append(kept.key(AuditSettings(**settings), given(AuditSettings(**settings))))
+                keys.append(key(AuditSettings(**settings), Cell("pgd", "WBA", "window", 0.15, 0)))
         assert len(set(keys)) == 3
 
     def test_cannot_take_anothers_name(self):
@@ -142,13 +163,24 @@ class TestAnAttack:
             assert "none, fgsm, pgd, sapgd or bim" in command("train", "--help")
             networks = ["--target", pair[0], "--second", pair[1], "--samples", 20, "--sweep", "", "--chains", "hart"]
             said = command(
-                "audit", *networks, "--attacks", "bim", "--steps", 3, "--plan", "none", "--out", tmp_path / "audit"
+                "audit",
+                *networks,
+                "--attacks",
+                "bim",
+                "--steps",
+                3,
+                "--plan",
+                "none",
+                "--jobs",
+                1,
+                "--out",
+                tmp_path / "audit",
             )
             assert "BIM takes 3 steps of 0.0375." in said and "white-box BIM: strongest HART" in said
             options = ["--epochs", 1, "--width", 0.25, "--time-steps", 2, "--limit", 100, "--held-out", 20]
             said = command("train", "--attack", "bim", "--steps", 2, *options, "--out", tmp_path / "train")
             assert "under BIM, ε = " in said
-        with pytest.raises(ValueError, match="attacks must be different ones of fgsm, pgd, sapgd, got 'bim'"):
+        with pytest.raises(ValueError, match="attacks: there is no attack 'bim': there are fgsm, pgd, sapgd, and"):
             AuditSettings(attacks=("bim",))
 
     def test_gets_the_settings_that_it_takes(self):
@@ -163,8 +195,8 @@ class TestAnAttack:
         for make, takes in ((BIM.make, IN_STEPS), (partial(BIM.make, verbose=True), IN_STEPS), (BIM.make, {})):
             with listed(ATTACKS, AttackEntry("bim", "BIM", make, takes)):
                 wanted = AuditSettings(target=pair[0], second=pair[1], samples=30, attacks=("bim",))
-                keys.append(kept.key(wanted, given(wanted)))
-        assert len({kept.key(settings, given(settings)), *keys}) == 4
+                keys.append(key(wanted, Cell("bim", "WBA", "hart", 0.15, 0)))
+        assert len({key(settings, Cell("pgd", "WBA", "hart", 0.15, 0)), *keys}) == 4
 
 
 def classifier():

@@ -2,6 +2,6 @@
 
 from art_snn.attacks.sapgd import SAPGD
 from art_snn.attacks.square import Square
-from art_snn.attacks.table import ATTACKS, AttackEntry
+from art_snn.attacks.table import ATTACKS, AttackEntry, attack
 
-__all__ = ["ATTACKS", "SAPGD", "AttackEntry", "Square"]
+__all__ = ["ATTACKS", "SAPGD", "AttackEntry", "Square", "attack"]

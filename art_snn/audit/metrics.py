@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,8 @@ class Row:
     :param eps: Perturbation ε, L∞, on the data's scale.
     :param gamma: The γ that was chosen for the chain, if one was.
     :param outcomes: What became of each sample, see :func:`outcomes`.
+    :param seed: Seed of the attack's random numbers.
+    :param seconds: How long it took, with the search for its γ.
     """
 
     attack: str
@@ -75,6 +77,8 @@ class Row:
     eps: float
     gamma: float | None
     outcomes: str
+    seed: int = 0
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def setting(self) -> tuple[str, str, str, float]:
@@ -104,7 +108,7 @@ class Row:
         :return: The row.
         :raises ValueError: If its letters are no outcomes.
         """
-        row = cls(**{field.name: plain[field.name] for field in fields(cls)})
+        row = cls(**{each.name: plain[each.name] for each in fields(cls)})
         if not set(row.outcomes) <= {FOOLED, RESISTED, WRONG}:
             raise ValueError(f"outcomes must consist of {FOOLED}, {RESISTED} and {WRONG}, got {row.outcomes!r}.")
         return row

@@ -1,34 +1,29 @@
-"""The audit: attack a trained target under every chain, white-box and black-box.
+"""The audit: attack a trained target under every chain, white-box and black-box, and in the worst case.
 
 White-box (WBA): the gradient is the target's. Black-box (BBA): the gradient is that of a second network of the same
-shape, trained with another seed; its adversarial images are shown to the target (Hao et al., ICLR 2024, A.2.5).
-
-γ belongs to a setting, not to a network: for each chain, attack, ε and scenario it is the one with the highest success
-rate on held-out samples, which no reported rate uses. The rate has one peak along γ (section 4.3), so the search takes
-γ = 1, 2 and 4; halves or doubles γ while the best lies at an edge; and then takes the middles between the best and its
-neighbours. Ties go to the smaller γ.
+shape, trained with another seed; its adversarial images are shown to the target (Hao et al., ICLR 2024, A.2.5); or that
+of any further source. What is found, cell by cell, is in `cells`; how, in `solve`; where it is kept, in `store`; on how
+many processes at once, in `parallel`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from art_snn.attacks import ATTACKS
-from art_snn.audit.columns import COLUMNS
-from art_snn.audit.kept import Found, Kept, key
-from art_snn.audit.metrics import Row, check_same_samples, outcomes
-from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, NO_PLAN, AuditSettings
-from art_snn.audit.subjects import Samples, Subjects, embedded, given, own
-from art_snn.chains import BackwardChain
-from art_snn.classifier import PyTorchSNNClassifier
-from art_snn.evaluation import PLANS, WorstCase, evaluate
+from art_snn.audit.cells import Block, Cell, Keys, blocks, planned
+from art_snn.audit.metrics import Row, check_same_samples
+from art_snn.audit.parallel import processes, solved
+from art_snn.audit.settings import GAMMA_LIMITS, SCENARIOS, AuditSettings
+from art_snn.audit.solve import Solver
+from art_snn.audit.store import Found, Store
+from art_snn.audit.subjects import Samples, Subjects, subjects_of
+from art_snn.evaluation import WorstCase
 from art_snn.files import held
 
-BATCH = 128
 EXAMPLES = 8  # images of the figure
 
 
@@ -83,23 +78,40 @@ class AuditResult:
         """
         return [row for row in self.rows if self.settings.gamma is None and row.gamma in GAMMA_LIMITS]
 
+    def chains(self, attack: str, scenario: str) -> list[str]:
+        """
+        :param attack: An attack of the settings.
+        :param scenario: A scenario of the settings.
+        :return: The chains that it ran along.
+        """
+        return list(dict.fromkeys(row.chain for row in self.rows if (row.attack, row.scenario) == (attack, scenario)))
+
     def rate(self, attack: str, scenario: str, chain: str, eps: float) -> Row:
         """
         :param attack: An attack of the settings.
-        :param scenario: `"WBA"` or `"BBA"`.
-        :param chain: A chain of the settings.
+        :param scenario: A scenario of the settings.
+        :param chain: A chain that it ran along.
         :param eps: An ε of the settings.
-        :return: The row of that attack.
+        :return: The row of that attack, of the first seed.
         """
-        return next(row for row in self.rows if row.setting == (attack, scenario, chain, eps))
+        return self.rates(attack, scenario, chain, eps)[0]
+
+    def rates(self, attack: str, scenario: str, chain: str, eps: float) -> list[Row]:
+        """
+        :return: The rows of an attack, as :meth:`rate` names it, one for each seed.
+        """
+        return [row for row in self.rows if row.setting == (attack, scenario, chain, eps)]
 
     def strongest(self, attack: str, scenario: str) -> list[str]:
         """
         :param attack: An attack of the settings.
-        :param scenario: `"WBA"` or `"BBA"`.
+        :param scenario: A scenario of the settings.
         :return: The chains with the highest success rate at the tables' ε.
         """
-        rates = {c: self.rate(attack, scenario, c, self.settings.eps).rate.fooled for c in self.settings.chains}
+        rates = {
+            chain: self.rate(attack, scenario, chain, self.settings.eps).rate.fooled
+            for chain in self.chains(attack, scenario)
+        }
         return [chain for chain, fooled in rates.items() if fooled == max(rates.values())]
 
 
@@ -109,194 +121,114 @@ def run_audit(
     start: Callable[[str, int], None] = lambda what, total: None,
     advance: Callable[[], None] = lambda: None,
     write: Callable[[AuditResult], None] = lambda result: None,
+    *,
+    jobs: int | None = 1,
+    cluster: str | None = None,
+    subjects: Subjects | None = None,
 ) -> AuditResult:
     """Train the two networks of the embedded digits, or load the given ones; choose γ; attack.
 
     :param settings: What to run.
-    :param folder: Where trained networks are kept and, until the audit is complete, the attacks that are finished; it
-        is made.
+    :param folder: Where trained networks and finished cells are kept; it is made.
     :param start: Called with a name and a number of steps when a stage begins.
     :param advance: Called after each step of a stage; what the step found is kept once it returns.
-    :param write: Called with the result before the attacks that are kept in the folder are deleted, to write it
-        elsewhere; if it fails, they stay.
+    :param write: Called with the result before the folder is left to other runs, to write it.
+    :param jobs: Processes that find cells at once; as many as there are cores if None.
+    :param cluster: The address of a Dask cluster's scheduler, whose workers take the place of processes.
+    :param subjects: Networks and samples, if they are there already; what the settings name if None.
     :return: What was found.
-    :raises ValueError: If kept networks or attacks, or given networks, cannot be used, or settings do not fit their
+    :raises ValueError: If kept networks or cells, or given networks, cannot be used, or settings do not fit their
         data.
     :raises FolderInUse: If another run writes to the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder):
-        return _run(settings, folder, start, advance, write)
+        if subjects is None:
+            embedded = settings.network is None and settings.target is None
+            start("training" if embedded else "loading", 2 * settings.epochs if embedded else 1)
+            subjects = subjects_of(settings, folder / "networks", advance)
+        result = _run(settings, subjects, folder / "cells", start, advance, jobs, cluster)
+        write(result)
+    return result
 
 
 def _run(
     settings: AuditSettings,
+    subjects: Subjects,
     folder: Path,
     start: Callable[[str, int], None],
     advance: Callable[[], None],
-    write: Callable[[AuditResult], None],
+    jobs: int | None,
+    cluster: str | None,
 ) -> AuditResult:
-    if settings.network is not None:
-        start("loading", 1)
-        subjects = own(settings)
-        advance()
-    elif settings.target is None:
-        start("training", 2 * settings.epochs)
-        subjects = embedded(settings, folder, advance)
-    else:
-        start("loading", 1)
-        subjects = given(settings)
-        advance()
-    attacks, attacked = _Attacks(settings, subjects), subjects.attacked
-    clean = [attacks.clean["attacked"] == attacked.labels]
-    if subjects.second is not None:
-        clean.append(_classes(subjects.second, attacked.x) == attacked.labels)
-    accuracy = [100.0 * float(correct.mean()) for correct in clean]
+    solver, attacked = Solver(settings, subjects), subjects.attacked
     result = AuditResult(
         settings,
         subjects.description,
         subjects.seeds,
-        (accuracy[0], accuracy[1] if len(accuracy) > 1 else None),
+        (_percent(solver, subjects.target), subjects.second and _percent(solver, subjects.second)),
         subjects.fresh,
         len(subjects.held_out.x),
         None if attacked.indices is None else [int(index) for index in attacked.indices],
         subjects.data,
     )
-    plan = list(_plan(settings))
-    start("attacks", len(plan) * len(settings.chains))
-    kept = Kept(folder, key(settings, subjects), attacks.untouched())
-    for attack, scenario, eps in plan:
-        for name in settings.chains:
-            found = kept.get(attack, scenario, name, eps)
-            if found is None:
-                found = attacks.run(attack, scenario, name, eps)
-                advance()  # an interruption that was swallowed meanwhile is raised here: what it touched is not kept
-                kept.add(found)
-            else:
-                advance()
-            row, search = found
-            result.rows.append(row)
-            result.search += search
+    work: list[Cell | Block] = [*planned(settings, subjects), *blocks(settings, subjects)]
+    start("attacks", len(work))
+    keys, parts = Keys(settings, subjects), []
+    found = _found(work, keys, Store(folder, solver.untouched()), solver, advance, jobs, cluster)
+    for each in work:
+        what = found[each]
+        if isinstance(what, WorstCase):
+            parts.append(what)
+        else:
+            result.rows.append(what[0])
+            result.search += what[1]
     result.check()
-    few = Samples(attacked.x[:EXAMPLES], attacked.y[:EXAMPLES])
-    result.examples["clean"] = few.x
-    for name in settings.chains:
-        gamma = result.rate(settings.attacks[-1], "WBA", name, settings.eps).gamma
-        chains = [COLUMNS[name].chain(gamma)]
-        (result.examples[name],) = attacks.images(settings.attacks[-1], "WBA", chains, settings.eps, few)
-    if settings.plan != NO_PLAN:
-        start("worst case", len(PLANS[settings.plan].members_for(subjects.target, subjects.second)))
-        result.worst = evaluate(
-            subjects.target,
-            attacked.x,
-            attacked.y,
-            eps=settings.eps,
-            plan=settings.plan,
-            second=subjects.second,
-            batch_size=BATCH,
-            seed=settings.seed,
-            folder=folder,
-            verbose=False,
-            advance=advance,
-        )
-    write(result)
-    kept.forget()
+    result.worst = WorstCase.joined(parts) if parts else None
+    result.examples = _examples(solver, result)
     return result
 
 
-def _plan(settings: AuditSettings) -> Iterator[tuple[str, str, float]]:
-    """Attack, scenario and ε of everything that is run: the sweep is white-box."""
-    for attack in settings.attacks:
-        for eps in settings.all_eps():
-            for scenario in settings.scenarios:
-                if scenario == "WBA" or eps == settings.eps:
-                    yield attack, scenario, eps
+def _found(
+    work: list[Cell | Block],
+    keys: Keys,
+    store: Store,
+    solver: Solver,
+    advance: Callable[[], None],
+    jobs: int | None,
+    cluster: str | None,
+) -> dict[Cell | Block, Found | WorstCase]:
+    """What all cells found: what is kept, and the rest as it comes."""
+    by_key = {each: keys.of(each) for each in work}
+    found: dict[Cell | Block, Found | WorstCase] = {}
+    for each, key in by_key.items():
+        if (kept := store.get(each, key)) is not None:
+            found[each] = kept
+            advance()
+    missing = [each for each in work if each not in found]
+    # The longest first, so that no process waits for one that another began at the end.
+    missing.sort(key=lambda each: isinstance(each, Cell))
+    if missing:
+        number = processes(jobs, len(missing), solver.settings.device)
+        for each, what in solved(missing, solver, jobs=number, cluster=cluster):
+            advance()  # an interruption that was swallowed meanwhile is raised here: what it touched is not kept
+            store.put(by_key[each], what)
+            found[each] = what
+    return found
 
 
-def look_for_gamma(attack: Callable[[Sequence[float]], list[Row]]) -> list[Row]:
-    """
-    :param attack: What each of some γ achieves.
-    :return: All that was tried, by γ; :func:`best` chooses among it.
-    """
-    rows = dict(zip(GAMMAS, attack(GAMMAS), strict=True))
-    while True:
-        gamma = best(list(rows.values())).gamma
-        assert gamma is not None
-        if rows[gamma].rate.fooled in (0, rows[gamma].rate.correct):
-            break  # none is fooled, or all are: γ decides nothing
-        beyond = gamma / 2 if gamma == min(rows) else gamma * 2
-        if beyond not in rows and GAMMA_LIMITS[0] <= beyond <= GAMMA_LIMITS[1]:
-            (rows[beyond],) = attack([beyond])
-        else:
-            middles = [middle for middle in (0.75 * gamma, 1.5 * gamma) if min(rows) < middle < max(rows)]
-            rows |= zip(middles, attack(middles), strict=True)
-            break
-    return [rows[gamma] for gamma in sorted(rows)]
+def _percent(solver: Solver, classifier: object) -> float:
+    samples = solver.subjects.attacked
+    return 100.0 * float((solver.classes(classifier, samples.x) == samples.labels).mean())
 
 
-def best(search: list[Row]) -> Row:
-    """
-    :param search: What several γ achieve.
-    :return: The highest success rate; of equals, that of the smallest γ.
-    """
-    return min(search, key=lambda row: (-row.rate.fooled, row.gamma))
-
-
-class _Attacks:
-    """ART's own attacks on an audit's subjects, unchanged."""
-
-    def __init__(self, settings: AuditSettings, subjects: Subjects) -> None:
-        self.settings, self.subjects = settings, subjects
-        self.samples = {"held_out": subjects.held_out, "attacked": subjects.attacked}
-        self.clean = {part: _classes(subjects.target, samples.x) for part, samples in self.samples.items()}
-
-    def untouched(self) -> Found:
-        """The rows of an attack that changes nothing: what every row and every search is compared with."""
-        attacked, held_out = (
-            Row("", "", "", 0.0, None, outcomes(self.samples[part].labels, self.clean[part], self.clean[part]))
-            for part in ("attacked", "held_out")
-        )
-        return attacked, [held_out]
-
-    def run(self, attack: str, scenario: str, name: str, eps: float) -> Found:
-        """Choose γ where the chain wants one and none is given, then attack the test samples."""
-        tuned, search = COLUMNS[name].tuned, []
-        gamma = self.settings.gamma if tuned else None
-        if tuned and gamma is None:
-            search = look_for_gamma(lambda gammas: self._rows(attack, scenario, name, eps, gammas, "held_out"))
-            gamma = best(search).gamma
-        (row,) = self._rows(attack, scenario, name, eps, [gamma], "attacked")
-        return row, search
-
-    def _rows(
-        self, attack: str, scenario: str, name: str, eps: float, gammas: Sequence[float | None], part: str
-    ) -> list[Row]:
-        samples, rows = self.samples[part], []
-        chains = [COLUMNS[name].chain(gamma) for gamma in gammas]
-        for gamma, images in zip(gammas, self.images(attack, scenario, chains, eps, samples), strict=True):
-            after = _classes(self.subjects.target, images)
-            rows.append(Row(attack, scenario, name, eps, gamma, outcomes(samples.labels, self.clean[part], after)))
-        return rows
-
-    def images(
-        self, attack: str, scenario: str, chains: Sequence[BackwardChain], eps: float, samples: Samples
-    ) -> list[np.ndarray]:
-        """Adversarial images by each of some chains, whose first gradients come out of one simulation."""
-        source = self.subjects.target if scenario == "WBA" else self.subjects.second
-        assert source is not None
-        method = ATTACKS[attack].on(
-            source, eps=eps, batch_size=BATCH, steps=self.settings.steps, step_size=self.settings.alpha(eps)
-        )
-        found: list[list[np.ndarray]] = [[] for _ in chains]
-        for start in range(0, len(samples.x), BATCH):
-            batch = slice(start, start + BATCH)
-            with source.model.sharing(chains):
-                for images, chain in zip(found, chains, strict=True):
-                    source.chain = chain
-                    with chain.run():  # one attack on fixed samples, for chains with state
-                        images.append(method.generate(samples.x[batch], samples.y[batch]))
-        return [np.concatenate(images) for images in found]
-
-
-def _classes(classifier: PyTorchSNNClassifier, x: np.ndarray) -> np.ndarray:
-    return classifier.predict(x, batch_size=BATCH).argmax(1)
+def _examples(solver: Solver, result: AuditResult) -> dict[str, np.ndarray]:
+    """A few clean inputs, and what the last attack makes of them along each chain."""
+    settings, attacked = result.settings, solver.subjects.attacked
+    few, attack = Samples(attacked.x[:EXAMPLES], attacked.y[:EXAMPLES]), settings.attacks[-1]
+    found = {"clean": few.x}
+    for chain in result.chains(attack, SCENARIOS[0]):
+        gamma = result.rate(attack, SCENARIOS[0], chain, settings.eps).gamma
+        cell = Cell(attack, SCENARIOS[0], chain, settings.eps, settings.seed)
+        found[chain] = solver.images(cell, gamma, few)
+    return found

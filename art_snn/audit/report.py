@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import cycle
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from art_snn.attacks import ATTACKS
-from art_snn.audit.columns import COLUMNS
+from art_snn.attacks import attack as attack_of
+from art_snn.audit import frame
+from art_snn.audit.columns import COLUMNS, column
 from art_snn.audit.metrics import paired
 from art_snn.audit.protocol import AuditResult
 from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS
@@ -21,8 +21,16 @@ from art_snn.files import json_text, replacing
 from art_snn.identity import versions
 
 #: Version of the form of `results.json`.
-SCHEMA = 2
-SCENARIO_NAMES = {"WBA": "white-box", "BBA": "black-box"}
+SCHEMA = 3
+
+
+def scenario_name(scenario: str) -> str:
+    """
+    :param scenario: A scenario of the settings.
+    :return: It, in words.
+    """
+    kind, _, source = scenario.partition(" ")
+    return {"WBA": "white-box", "BBA": "black-box"}[kind] + (f" from {source}" if source else "")
 
 
 def worst_case(result: AuditResult) -> str:
@@ -57,21 +65,33 @@ def table(result: AuditResult, scenario: str) -> Table:
     result.check()
     settings = result.settings
     view = Table(
-        title=f"Attack success rate (%), {SCENARIO_NAMES[scenario]}, ε = {settings.eps:g}", title_justify="left"
+        title=f"Attack success rate (%), {scenario_name(scenario)}, ε = {settings.eps:g}", title_justify="left"
     )
     view.add_column("attack")
-    for chain in settings.chains:
-        view.add_column(COLUMNS[chain].title, justify="right")
+    chains = list(dict.fromkeys(row.chain for row in result.rows if row.scenario == scenario))
+    for chain in chains:
+        view.add_column(column(chain).title, justify="right")
     for attack in settings.attacks:
-        best = result.strongest(attack, scenario)
-        cells = []
-        for chain in settings.chains:
-            row = result.rate(attack, scenario, chain, settings.eps)
-            text = f"{row.rate.percent:.1f}" if row.rate.correct else "-"
-            text = f"[bold]{text}[/bold]" if chain in best else text
-            cells.append(text if row.gamma is None else f"{text}\nγ = {row.gamma:g}")
-        view.add_row(ATTACKS[attack].title, *cells)
+        best, there = result.strongest(attack, scenario), result.chains(attack, scenario)
+        cells = [_cell(result, attack, scenario, chain, best) if chain in there else "" for chain in chains]
+        view.add_row(attack_of(attack).title, *cells)
     return view
+
+
+def _cell(result: AuditResult, attack: str, scenario: str, chain: str, best: list[str]) -> str:
+    """A rate, bold if it is the highest; below it the spread over seeds, and the γ that was chosen."""
+    rows = result.rates(attack, scenario, chain, result.settings.eps)
+    if not rows[0].rate.correct:
+        return "-"
+    rates = [row.rate.percent for row in rows]
+    text = f"{np.mean(rates):.1f}"
+    lines = [f"[bold]{text}[/bold]" if chain in best else text]
+    if len(rates) > 1:
+        lines.append(f"{min(rates):.1f} to {max(rates):.1f}")
+    gammas = sorted({row.gamma for row in rows if row.gamma is not None})
+    if gammas:
+        lines.append("γ = " + ", ".join(f"{gamma:g}" for gamma in gammas))
+    return "\n".join(lines)
 
 
 def headline(result: AuditResult) -> str:
@@ -95,11 +115,13 @@ def verdict(result: AuditResult) -> str:
     """
     s = result.settings
     lines = []
-    if with_steps := [ATTACKS[attack].title for attack in s.attacks if ATTACKS[attack].takes]:
-        takes = "takes" if len(with_steps) == 1 else "take"
-        lines.append(f"{_words(with_steps)} {takes} {s.steps} steps of {s.alpha(s.eps):g}.")
-    columns = [COLUMNS[name] for name in s.chains]
-    if tuned := [column.entry.title for column in columns if column.tuned]:
+    for sized in (True, False):
+        stepped = [each.title for each in s.entries if each.takes and ("step_size" in each.takes) == sized]
+        if stepped:
+            takes, of = "takes" if len(stepped) == 1 else "take", f" of {s.alpha(s.eps):g}" if sized else ""
+            lines.append(f"{_words(stepped)} {takes} {s.steps} steps{of}.")
+    columns = s.columns
+    if tuned := [each.entry.title for each in columns if each.tuned]:
         how = (
             f"is given as {s.gamma:g}"
             if s.gamma is not None
@@ -108,40 +130,42 @@ def verdict(result: AuditResult) -> str:
             "middles to its neighbours"
         )
         lines.append(f"γ of {_words(tuned)} {how}.")
-    for column in columns:
-        if column.entry.default_too and not column.tuned:
-            lines.append(f"Plain {column.title} is {column.chain(None)!r}, its default.")
+    for each in columns:
+        if each.entry.default_too and not each.tuned:
+            lines.append(f"Plain {each.title} is {each.chain(None)!r}, its default.")
     if at_limit := result.at_limit():
         low, high = GAMMA_LIMITS
         where = ", ".join(
-            f"{COLUMNS[row.chain].title} in {SCENARIO_NAMES[row.scenario]} {ATTACKS[row.attack].title} "
+            f"{column(row.chain).title} in {scenario_name(row.scenario)} {attack_of(row.attack).title} "
             f"at ε = {row.eps:g} (γ = {row.gamma:g})"
             for row in at_limit
         )
         lines.append(f"The search ended at a limit, {low:g} or {high:g}: a better γ may lie beyond for {where}.")
     for scenario in s.scenarios:
         for attack in s.attacks:
-            lines.append(f"{SCENARIO_NAMES[scenario]} {ATTACKS[attack].title}: {_strongest(result, attack, scenario)}.")
+            lines.append(
+                f"{scenario_name(scenario)} {attack_of(attack).title}: {_strongest(result, attack, scenario)}."
+            )
     return "\n".join(lines)
 
 
 def _strongest(result: AuditResult, attack: str, scenario: str) -> str:
     """The strongest chains, those featured that are not among them, and the strongest beside the next, pair by pair."""
     eps, best = result.settings.eps, result.strongest(attack, scenario)
-    rows = {chain: result.rate(attack, scenario, chain, eps) for chain in result.settings.chains}
+    rows = {chain: result.rate(attack, scenario, chain, eps) for chain in result.chains(attack, scenario)}
     first, *others = sorted(rows, key=lambda chain: -rows[chain].rate.fooled)
     rate = rows[first].rate
     if not rate.correct:
         return "no sample is classified correctly before the attack, so that there is no rate"
     low, high = rate.interval()
-    text = f"strongest {' and '.join(COLUMNS[chain].title for chain in best)}, {rate.percent:.1f} % "
+    text = f"strongest {' and '.join(column(chain).title for chain in best)}, {rate.percent:.1f} % "
     text += f"(95 % interval {low:.1f} to {high:.1f})"
     for chain in rows:
-        if COLUMNS[chain].featured and chain not in best:
-            text += f"; {COLUMNS[chain].title} {rows[chain].rate.percent:.1f} %"
+        if column(chain).featured and chain not in best:
+            text += f"; {column(chain).title} {rows[chain].rate.percent:.1f} %"
     if others:
         pair = paired(rows[first], rows[others[0]])
-        one, other = COLUMNS[first].title, COLUMNS[others[0]].title
+        one, other = column(first).title, column(others[0]).title
         text += f"; {pair.first} samples fooled by {one} and not by {other}, {pair.second} the other way "
         text += f"(McNemar's exact test, p = {pair.p_value:.2g})"
     return text
@@ -153,8 +177,9 @@ def _words(words: Sequence[str]) -> str:
 
 
 def write_files(result: AuditResult, folder: Path) -> list[Path]:
-    """Write `results.json`, `results.csv`, `asr_against_eps.png` and `examples.png`, and `worst_case.npz` if there is
-    one: the adversarial input of each fooled sample, the input itself elsewhere, and which member fooled it.
+    """Write the findings: `results.json`, all of them; `results.csv` and `results.parquet`, a row for each cell;
+    `samples.parquet`, a row for each sample of each; `asr_against_eps.png` and `examples.png`; and `worst_case.npz` if
+    there is one: the adversarial input of each fooled sample, the input itself elsewhere, and which member fooled it.
 
     :param result: An audit's findings.
     :param folder: Where to; it exists.
@@ -166,6 +191,8 @@ def write_files(result: AuditResult, folder: Path) -> list[Path]:
     writers = {
         "results.json": _write_json,
         "results.csv": _write_csv,
+        "results.parquet": _write_parquet,
+        "samples.parquet": _write_samples,
         "asr_against_eps.png": _draw_rates,
         "examples.png": _draw_examples,
     }
@@ -217,13 +244,15 @@ def _write_worst_case(result: AuditResult, path: Path) -> None:
 
 
 def _write_csv(result: AuditResult, path: Path) -> None:
-    rows = [row.as_dict() for row in result.rows]
-    for row in rows:
-        del row["outcomes"]  # they are in results.json
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    frame.cells(result).to_csv(path, index=False, encoding="utf-8")
+
+
+def _write_parquet(result: AuditResult, path: Path) -> None:
+    frame.cells(result).to_parquet(path, index=False)
+
+
+def _write_samples(result: AuditResult, path: Path) -> None:
+    frame.samples(result).to_parquet(path, index=False)
 
 
 def _figure(columns: int, rows: int, width: float, height: float) -> tuple[Any, Any]:
@@ -239,14 +268,17 @@ def _figure(columns: int, rows: int, width: float, height: float) -> tuple[Any, 
 def _draw_rates(result: AuditResult, path: Path) -> None:
     settings = result.settings
     figure, axes = _figure(len(settings.attacks), 1, 5.2 * len(settings.attacks) + 1.4, 4.4)
-    markers = dict(zip(COLUMNS, cycle("vsoPD*^X"), strict=False))
+    chains = list(dict.fromkeys(row.chain for row in result.rows))
+    markers = dict(
+        zip([*COLUMNS, *(chain for chain in chains if chain not in COLUMNS)], cycle("vsoPD*^X"), strict=False)
+    )
     for axis, attack in zip(axes[0], settings.attacks, strict=True):
-        for chain in settings.chains:
+        for chain in result.chains(attack, "WBA"):
             rates = [result.rate(attack, "WBA", chain, eps).rate.percent for eps in settings.all_eps()]
-            style = {"linewidth": 2.6, "zorder": 3} if COLUMNS[chain].featured else {"linewidth": 1.2}
-            axis.plot(settings.all_eps(), rates, marker=markers[chain], label=COLUMNS[chain].title, **style)
+            style = {"linewidth": 2.6, "zorder": 3} if column(chain).featured else {"linewidth": 1.2}
+            axis.plot(settings.all_eps(), rates, marker=markers[chain], label=column(chain).title, **style)
         axis.axvline(settings.eps, color="grey", linewidth=0.8, linestyle=":")
-        axis.set(title=f"{ATTACKS[attack].title}, white-box", xlabel="ε, on the data's scale", ylim=(-2, 102))
+        axis.set(title=f"{attack_of(attack).title}, white-box", xlabel="ε, on the data's scale", ylim=(-2, 102))
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("attack success rate (%)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
@@ -256,17 +288,17 @@ def _draw_rates(result: AuditResult, path: Path) -> None:
 def _draw_examples(result: AuditResult, path: Path) -> None:
     """One row of clean images, and one of adversarial images for each chain."""
     settings = result.settings
-    rows = ["clean", *settings.chains]
+    rows = list(result.examples)
     columns = len(result.examples["clean"])
     figure, axes = _figure(columns, len(rows), 1.0 * columns + 1.6, 1.05 * len(rows) + 0.6)
-    attack = ATTACKS[settings.attacks[-1]].title
+    attack = attack_of(settings.attacks[-1]).title
     figure.suptitle(f"Clean inputs and their adversarial ones: white-box {attack}, ε = {settings.eps:g}")
     brightest = max(1.0, float(result.examples["clean"].max()))
     for line, name in zip(axes, rows, strict=True):
         for axis, image in zip(line, result.examples[name], strict=True):
             axis.imshow(_picture(image / brightest), cmap="gray", vmin=0.0, vmax=1.0)
             axis.set(xticks=[], yticks=[])
-        label = COLUMNS[name].title if name in COLUMNS else name
+        label = name if name == "clean" else column(name).title
         line[0].set_ylabel(label, rotation=0, ha="right", va="center")
     figure.savefig(path, dpi=110)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -12,13 +12,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
 from art_snn import datasets, models
 from art_snn import settings as shared
 from art_snn.attacks import ATTACKS
-from art_snn.audit.digit_networks import trained
-from art_snn.audit.settings import HELD_OUT, AuditSettings
+from art_snn.attacks.checks import class_indices
+from art_snn.audit.digit_networks import classifier_for, fresh_network, trained
+from art_snn.audit.settings import HELD_OUT, SCENARIOS, AuditSettings
 from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.datasets.table import DATASETS
 from art_snn.encoders import PoissonEncoder
@@ -57,31 +60,94 @@ class Subjects:
     :param seeds: Seeds of data, target and second network.
     :param fresh: Whether target and second network were trained in this run.
     :param data: Digests of the data's arrays, and of the indices of its parts.
+    :param sources: Further networks whose gradients are followed, by their names in the settings.
     """
 
-    target: PyTorchSNNClassifier
-    second: PyTorchSNNClassifier | None
+    target: PyTorchClassifier
+    second: PyTorchClassifier | None
     held_out: Samples
     attacked: Samples
     description: str
     seeds: dict[str, int]
     fresh: tuple[bool, bool]
     data: dict[str, str]
+    sources: dict[str, PyTorchClassifier] = field(default_factory=dict)
+
+    def source(self, scenario: str) -> PyTorchClassifier:
+        """
+        :param scenario: One of the settings' scenarios.
+        :return: The classifier whose gradient an attack follows there.
+        """
+        white, black = SCENARIOS
+        known = {white: self.target, black: self.second} | {f"{black} {name}": c for name, c in self.sources.items()}
+        return known[scenario]
 
 
-def embedded(settings: AuditSettings, networks: Path, advance: Callable[[], None]) -> Subjects:
+def subjects_of(settings: AuditSettings, networks: Path | None, advance: Callable[[], None] = lambda: None) -> Subjects:
     """
     :param settings: The audit's settings.
-    :param networks: Folder where trained networks are kept.
+    :param networks: Folder where networks that are trained here are kept; None for untrained ones in their place.
+    :param advance: Called after each epoch of training, or once.
+    :return: Everything that the audit attacks.
+    :raises ValueError: If networks or data cannot be used, or do not fit each other.
+    """
+    if settings.network is None and settings.target is None:
+        found = embedded(settings, networks, advance)
+    else:
+        found = own(settings) if settings.target is None else given(settings)
+        advance()
+    if settings.sources is None:
+        return found
+    target = found.target
+    x, y, clip = found.attacked.x, found.attacked.y, target.clip_values
+    sources = {where: loaded("sources", where, x, y, clip, settings.device) for where in settings.sources}
+    return replace(found, sources=sources)
+
+
+def loaded(
+    name: str, where: str, x: np.ndarray, y: np.ndarray, clip: tuple[float, float] | None, device: str
+) -> PyTorchClassifier:
+    """
+    :param name: What is looked for, in messages.
+    :param where: A network.json, `module:function`, or `file.py:function`.
+    :param x: Inputs that it takes `(N, ...)`.
+    :param y: Their labels, one-hot.
+    :param clip: Smallest and largest value of an input.
+    :param device: `"cpu"` or `"gpu"`.
+    :return: A classifier, in evaluation mode, its Poisson noise frozen.
+    :raises ValueError: If it cannot be had, or takes other inputs.
+    """
+    found = made(name, where) if ":" in where and not where.endswith(".json") else models.load_network(where)
+    if not isinstance(found, PyTorchClassifier):
+        kind = PyTorchSNNClassifier if isinstance(found, SpikingNetwork) else PyTorchClassifier
+        loss = nn.CrossEntropyLoss()
+        found = kind(found.eval(), loss, x.shape[1:], y.shape[1], clip_values=clip, device_type=device)
+    if where.endswith(".json") and isinstance(getattr(found.model, "encoder", None), PoissonEncoder):
+        found.model.encoder.freeze()
+    if tuple(found.input_shape) != x.shape[1:] or found.nb_classes != y.shape[1]:
+        raise ValueError(
+            f"{name} {where} takes inputs {tuple(found.input_shape)} of {found.nb_classes} classes, the data have "
+            f"{x.shape[1:]} of {y.shape[1]}."
+        )
+    return found
+
+
+def embedded(settings: AuditSettings, networks: Path | None, advance: Callable[[], None]) -> Subjects:
+    """
+    :param settings: The audit's settings.
+    :param networks: Folder where trained networks are kept; None for untrained ones.
     :param advance: Called after each epoch of training.
     :return: Two small networks on the embedded digits.
     """
     (x_train, y_train), (x_test, y_test), _, _ = datasets.digits(seed=settings.seed, test_size=TEST_SHARE)
     if len(unlike(x_test, x_train)) < len(x_test):  # scikit-learn's are all different
         raise ValueError("the digits hold a test image that equals one to be learned.")
-    (target, target_fresh), (second, second_fresh) = (
-        trained(settings, seed, x_train, y_train, networks, advance) for seed in (settings.seed, settings.seed + 1)
-    )
+    seeds = (settings.seed, settings.seed + 1)
+    if networks is None:
+        pair = [(classifier_for(fresh_network(settings, seed), settings.device), False) for seed in seeds]
+    else:
+        pair = [trained(settings, seed, x_train, y_train, networks, advance) for seed in seeds]
+    (target, target_fresh), (second, second_fresh) = pair
     end = HELD_OUT + settings.samples
     return Subjects(
         target,
@@ -98,25 +164,24 @@ def embedded(settings: AuditSettings, networks: Path, advance: Callable[[], None
 
 def given(settings: AuditSettings) -> Subjects:
     """
-    :param settings: The audit's settings, which name two networks that `art-snn train` wrote.
+    :param settings: The audit's settings, which name a network that `art-snn train` wrote, or two.
     :return: They; the samples that their training held out, to choose γ on; and test samples that the seed draws.
     :raises FileNotFoundError: If a file is missing.
     :raises ValueError: If a file is damaged, the two do not make a pair, or the data are not those that they learned.
     """
-    assert settings.target is not None and settings.second is not None
-    recipes = [_recipe(path) for path in (settings.target, settings.second)]
-    differing = {name for name in recipes[0] | recipes[1] if recipes[0].get(name) != recipes[1].get(name)}
-    if differing - {"root", "device"} != {"seed"}:
-        found = ", ".join(sorted(differing - {"root", "device"})) or "nothing"
-        raise ValueError(f"second must be trained like target but for another seed; they differ in {found}.")
-    data = _data(settings, recipes)
+    paths = [str(settings.target), *filter(None, [settings.second])]
+    recipes = [_recipe(path) for path in paths]
+    for other in recipes[1:]:
+        differing = {name for name in recipes[0] | other if recipes[0].get(name) != other.get(name)}
+        if differing - {"root", "device"} != {"seed"}:
+            found = ", ".join(sorted(differing - {"root", "device"})) or "nothing"
+            raise ValueError(f"second must be trained like target but for another seed; they differ in {found}.")
+    data = _data(settings, paths, recipes)
     recipe = recipes[0]
     converted = "converted " if recipe["converted"] else ""
     noise = ", Poisson encoding" if recipe["encoder"] == "poisson" else ""
-    span = data.clip_values[1] - data.clip_values[0]
-    if settings.eps > span:
-        raise ValueError(f"eps must be at most {span:g}, the range of the data, got {settings.eps!r}.")
     x, labels = data.test
+    _check_eps(settings, x, data.clip_values[1] - data.clip_values[0])
     unseen = unlike(x, data.learned[0], data.held_out[0])
     if settings.samples > len(unseen):
         raise ValueError(
@@ -131,11 +196,12 @@ def given(settings: AuditSettings) -> Subjects:
     classes = np.eye(data.nb_classes, dtype=np.float32)
     held_out = Samples(data.held_out[0][tuned_on], classes[data.held_out[1][tuned_on]])
     attacked = Samples(x[chosen], classes[labels[chosen]], chosen)
-    target, second = (_classifier(path, data, settings.device) for path in (settings.target, settings.second))
+    target, *others = (_classifier(path, data, settings.device) for path in paths)
+    seeds = {"data": recipe["data_seed"], "order": settings.seed, "target": recipe["seed"]}
     trained_by = f"{ATTACKS[recipe['attack']].title}-trained " if recipe["attack"] in ATTACKS else ""
     return Subjects(
         target,
-        second,
+        others[0] if others else None,
         held_out,
         attacked,
         f"{trained_by}{converted}{recipe['network']} (width {recipe['width']:g}) on {DATASETS[recipe['data']].title}, "
@@ -145,7 +211,7 @@ def given(settings: AuditSettings) -> Subjects:
             if len(unseen) < len(x)
             else ""
         ),
-        {"data": recipe["data_seed"], "order": settings.seed, "target": recipe["seed"], "second": recipes[1]["seed"]},
+        seeds | ({"second": recipes[1]["seed"]} if others else {}),
         (False, False),
         data.identity,
     )
@@ -154,22 +220,14 @@ def given(settings: AuditSettings) -> Subjects:
 def own(settings: AuditSettings) -> Subjects:
     """
     :param settings: The audit's settings, which name functions that return networks.
-    :return: The networks; and of the data set's test part, in an order that the seed draws, samples to choose γ on and
-        samples to attack. What the networks learned is theirs to know.
+    :return: The networks; and of the data set's test part, or of a file's samples, in an order that the seed draws,
+        samples to choose γ on and samples to attack. What the networks learned is theirs to know.
     :raises FileNotFoundError: If the data set is not there.
     :raises ValueError: If a function cannot be found or fails, or returns no spiking network.
     """
-    entry = DATASETS[settings.data]
     network = made("network", str(settings.network))
-    options: dict[str, Any] = {"seed": settings.seed}
-    if entry.events:
-        steps = network.model.time_steps if isinstance(network, PyTorchSNNClassifier) else network.time_steps
-        options["time_steps"] = steps
-    if entry.size is not None:
-        options["size"] = entry.size
-    (_, _), (x, y), low, high = entry.load(*([] if entry.embedded else [settings.root]), **options)
-    if settings.eps > high - low:
-        raise ValueError(f"eps must be at most {high - low:g}, the range of the data, got {settings.eps!r}.")
+    x, y, low, high, title = _test_part(settings, network)
+    _check_eps(settings, x, high - low)
     tuned_on = min(HELD_OUT, len(x) // 3)
     samples = min(settings.samples, len(x) - tuned_on) if shared.is_default(settings, "samples") else settings.samples
     if samples > len(x) - tuned_on:
@@ -180,34 +238,74 @@ def own(settings: AuditSettings) -> Subjects:
     order = np.random.default_rng(settings.seed).permutation(len(x))
     held_out, attacked = order[:tuned_on], order[tuned_on : tuned_on + samples]
 
-    def classifier(found: SpikingNetwork | PyTorchSNNClassifier) -> PyTorchSNNClassifier:
-        if isinstance(found, PyTorchSNNClassifier):
-            return found
-        clip = (low, high)
-        loss = nn.CrossEntropyLoss()
-        return PyTorchSNNClassifier(found, loss, x.shape[1:], y.shape[1], clip_values=clip, device_type=settings.device)
-
-    target = classifier(network)
-    second = None if settings.second is None else classifier(made("second", settings.second))
-    for name, one in (("network", target), ("second", second)):
-        if one is not None and (one.input_shape != x.shape[1:] or one.nb_classes != y.shape[1]):
-            raise ValueError(
-                f"{name} takes inputs {one.input_shape} of {one.nb_classes} classes, {settings.data} has "
-                f"{x.shape[1:]} of {y.shape[1]}."
-            )
+    clip, device = (low, high), settings.device
+    target = loaded("network", str(settings.network), x, y, clip, device)
+    second = None if settings.second is None else loaded("second", settings.second, x, y, clip, device)
+    time_steps = getattr(target.model, "time_steps", None)
     return Subjects(
         target,
         second,
         Samples(x[held_out], y[held_out], held_out),
         Samples(x[attacked], y[attacked], attacked),
-        f"{settings.network} on {entry.title}, T = {target.model.time_steps}",
+        f"{settings.network} on {title}, " + ("no spikes" if time_steps is None else f"T = {time_steps}"),
         {"data": settings.seed, "order": settings.seed},
         (False, False),
         {"test_arrays": of_arrays(x, y)},
     )
 
 
-def made(name: str, where: str) -> SpikingNetwork | PyTorchSNNClassifier:
+def _test_part(settings: AuditSettings, network: Any) -> tuple[np.ndarray, np.ndarray, float, float, str]:
+    """Test samples and one-hot labels, smallest and largest value, and the data's title."""
+    if settings.data not in DATASETS:
+        x, y, low, high = _arrays(settings.data, network)
+        return x, y, low, high, Path(settings.data).name
+    entry = DATASETS[settings.data]
+    options: dict[str, Any] = {"seed": settings.seed}
+    if entry.events:
+        options["time_steps"] = getattr(network, "model", network).time_steps
+    if entry.size is not None:
+        options["size"] = entry.size
+    (_, _), (x, y), low, high = entry.load(*([] if entry.embedded else [settings.root]), **options)
+    return x, y, low, high, entry.title
+
+
+def _arrays(path: str, network: Any) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """The samples of a file: inputs `x` and labels `y`, and perhaps the smallest and largest value of an input."""
+    try:
+        with np.load(path) as file:
+            found = {name: file[name] for name in ("x", "y", "low", "high") if name in file.files}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"data {path} cannot be read: {error}.") from None
+    if not {"x", "y"} <= set(found):
+        raise ValueError(f"data {path} must hold arrays x and y, it has {', '.join(found) or 'neither'}.")
+    x, y = np.ascontiguousarray(found["x"], dtype=np.float32), found["y"]
+    clip = network.clip_values if isinstance(network, PyTorchClassifier) else None
+    if clip is None and not {"low", "high"} <= set(found):
+        raise ValueError(
+            f"data {path} must say which values an input may have, in numbers low and high, or network must be a "
+            "classifier with clip_values."
+        )
+    low, high = (float(np.min(clip[0])), float(np.max(clip[1]))) if clip is not None else (found["low"], found["high"])
+    if not np.isfinite(x).all() or x.min() < low or x.max() > high:
+        raise ValueError(f"data {path}: x must be finite, from {low:g} to {high:g}, got {x.min():g} to {x.max():g}.")
+    if len(x) != len(y) or len(x) < 2:
+        raise ValueError(f"data {path} must hold one label in y for each input in x, got {len(y)} for {len(x)}.")
+    if isinstance(network, PyTorchClassifier):
+        classes = network.nb_classes
+    else:
+        with torch.no_grad():
+            classes = int(network(torch.from_numpy(x[:1])).shape[1])
+    return x, np.eye(classes, dtype=np.float32)[class_indices(y, len(x), classes)], float(low), float(high)
+
+
+def _check_eps(settings: AuditSettings, x: np.ndarray, span: float) -> None:
+    """ε of the maximum norm lies within the data's range; of the Euclidean one, within that of all values."""
+    most = float(span) * (1.0 if settings.norm == "inf" else float(np.sqrt(x[0].size)))
+    if settings.eps > most:
+        raise ValueError(f"eps must be at most {most:g}, the range of the data, got {settings.eps!r}.")
+
+
+def made(name: str, where: str) -> SpikingNetwork | PyTorchClassifier:
     """
     :param name: What is looked for, in messages.
     :param where: `module:function`, or `file.py:function`.
@@ -222,12 +320,12 @@ def made(name: str, where: str) -> SpikingNetwork | PyTorchSNNClassifier:
         found = make()
     except Exception as error:
         raise ValueError(f"{name} {where} gives no network ({type(error).__name__}: {error}).") from error
-    if not isinstance(found, (SpikingNetwork, PyTorchSNNClassifier)):
+    if not isinstance(found, (SpikingNetwork, PyTorchClassifier)):
         raise ValueError(
-            f"{name} {where} must return a SpikingNetwork, what art_snn.adapt gives, or a PyTorchSNNClassifier, got "
-            f"{type(found).__name__}."
+            f"{name} {where} must return a SpikingNetwork, what art_snn.adapt gives, or a PyTorchSNNClassifier; one "
+            f"without spikes in ART's PyTorchClassifier; got {type(found).__name__}."
         )
-    (found.model if isinstance(found, PyTorchSNNClassifier) else found).eval()
+    (found.model if isinstance(found, PyTorchClassifier) else found).eval()
     return found
 
 
@@ -249,21 +347,20 @@ def _module(place: str) -> ModuleType:
     return module
 
 
-def _data(settings: AuditSettings, recipes: list[dict[str, Any]]) -> Data:
-    """What the two networks learned and were tested on, after a comparison with what they say of it."""
-    paths = (settings.target, settings.second)
-    trained, second = (models.describe(Path(str(path)))["training"] for path in paths)
-    for path, training in zip(paths, (trained, second), strict=True):
+def _data(settings: AuditSettings, paths: list[str], recipes: list[dict[str, Any]]) -> Data:
+    """What the networks learned and were tested on, after a comparison with what they say of it."""
+    trained, *others = parts = [models.describe(Path(path))["training"] for path in paths]
+    for path, training in zip(paths, parts, strict=True):
         if not isinstance(training.get("data"), dict):
             raise ValueError(
                 f"{path} does not say which samples it learned, so that an audit could attack those: an older art-snn "
                 "wrote it. Train it again, in another folder."
             )
-    differing = differences(trained["data"], second["data"])
-    if differing:
-        raise ValueError(
-            f"second must have learned target's data; they differ, target's and now second's: {differing}."
-        )
+    for second in others:
+        if differing := differences(trained["data"], second["data"]):
+            raise ValueError(
+                f"second must have learned target's data; they differ, target's and now second's: {differing}."
+            )
     learned = trained["settings"] | ({} if settings.root is None else {"root": settings.root})
     if trained.get("scale") is not None:  # the number that "max" came to; other data may have another
         learned |= {"scale": trained["scale"]}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from art_snn.cli.options import SettingsCommand
 from art_snn.cli.program import checked, data_at_root, need, plain_errors, writable
@@ -39,28 +40,94 @@ def second(context: click.Context, parameter: click.Parameter, value: str | None
 
 
 @click.command(cls=SettingsCommand, settings=_settings, callbacks={"target": network, "second": second})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A TOML file with settings, by the options' names; an option that is given goes before.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be run, and about how long it takes.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("art-snn-audit"), help="Folder for results.")
-def audit(out: Path, **options: Any) -> None:
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Processes that attack at once.  [default: as many as there are cores; 1 on a GPU]",
+)
+@click.option("--cluster", help="Address of a Dask cluster's scheduler, whose workers attack instead.")
+@click.pass_context
+def audit(
+    context: click.Context,
+    config: Path | None,
+    dry_run: bool,
+    out: Path,
+    jobs: int | None,
+    cluster: str | None,
+    **options: Any,
+) -> None:
     """Attack a spiking network under every backward chain.
 
     Takes your own --network, or the networks --target and --second that art-snn train wrote, or else trains two small
     ones of the same shape on the embedded digits. Attacks the first with ART's FGSM and PGD, white-box (gradient of the
     network itself) and black-box (gradient of the second), and prints the attack success rates; first of all the worst
-    case, sample by sample, over the strongest attacks that are known. Networks that it
-    trained are kept in the output folder: the same settings do not train again. Interrupt it, give the same command,
-    and it goes on with the attack that was not finished.
+    case, sample by sample, over the strongest attacks that are known. What is finished is kept in the output folder,
+    attack by attack, trained networks too: interrupt it, give the same command, or one that asks for more, and what is
+    missing is computed.
     """
     with plain_errors(f"What was finished is kept in {out}: give the same command again to go on."):
-        from art_snn.files import held
-
-        settings = checked(_settings(), options)
+        settings = _read(context, config, options)
         need(settings.device)
-        kept = writable(writable(out) / "networks")
-        with held(out), data_at_root():
-            _run_audit(settings, kept, out)
+        with data_at_root():
+            if dry_run:
+                _forecast(settings, jobs)
+            else:
+                _run_audit(settings, writable(out), jobs, cluster)
 
 
-def _run_audit(settings: Any, kept: Path, out: Path) -> None:
+def _read(context: click.Context, config: Path | None, options: dict[str, Any]) -> Any:
+    """The settings: options that are given, then the file's, then defaults."""
+    if config is None:
+        return checked(_settings(), options)
+    from art_snn.audit.config import located, read
+
+    found = read(config, _settings())
+    given = context.get_parameter_source
+    found = {name: value for name, value in found.items() if given(name) is not ParameterSource.COMMANDLINE}
+    try:
+        return _settings()(**options | found)
+    except ValueError as error:
+        if (said := located(config, error, found)) is not None:
+            raise said from None
+        return checked(_settings(), options | found)
+
+
+def _forecast(settings: Any, jobs: int | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from art_snn.audit.forecast import forecast, total
+    from art_snn.audit.parallel import processes
+    from art_snn.audit.subjects import subjects_of
+
+    lines = forecast(settings, subjects_of(settings, None))
+    cells = sum(line.cells for line in lines)
+    number = processes(jobs, cells, settings.device)
+    view = Table(title=f"{cells} cells, {number} at once", title_justify="left")
+    for name in ("attack", "scenario", "chain", "cells", "gradients", "about"):
+        view.add_column(name, justify="right" if name in ("cells", "gradients", "about") else "left")
+    for line in lines:
+        gradients = "not known" if line.gradients is None else str(line.gradients)
+        seconds = "not known" if line.seconds is None else f"{line.seconds:.1f} s"
+        view.add_row(line.attack, line.scenario, line.chain, str(line.cells), gradients, seconds)
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console.print(view, markup=False)
+    unknown = sum(line.seconds is None for line in lines)
+    console.print(
+        f"About {total(lines, number):.0f} s in {number} processes, training aside; of the worst case at most so long, "
+        "as if no sample were ever fooled." + (f" {unknown} lines are not in it." if unknown else ""),
+        soft_wrap=True,
+    )
+
+
+def _run_audit(settings: Any, out: Path, jobs: int | None, cluster: str | None) -> None:
     from rich.console import Console
 
     from art_snn.audit import report, run_audit
@@ -74,7 +141,7 @@ def _run_audit(settings: Any, kept: Path, out: Path) -> None:
         check_interrupt()
 
     with _progress() as (start, advance):
-        result = run_audit(settings, kept, start, advance, write)
+        result = run_audit(settings, out, start, advance, write, jobs=jobs, cluster=cluster)
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     console.print(report.headline(result), soft_wrap=True, markup=False)
     if result.worst is not None:

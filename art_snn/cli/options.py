@@ -9,6 +9,8 @@ from typing import Any, get_args, get_type_hints
 
 import click
 
+from art_snn.specs import split
+
 #: What reads an option's text beyond what click does.
 Callback = Callable[[click.Context, click.Parameter, Any], Any]
 
@@ -24,8 +26,8 @@ def numbers(context: click.Context, parameter: click.Parameter, value: str | Non
 
 
 def names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """A comma-separated list of names."""
-    return None if value is None else tuple(part.strip().lower() for part in value.split(",") if part.strip())
+    """A comma-separated list of names, each of which may have parameters in brackets."""
+    return None if value is None else tuple(part.lower() if part.isupper() else part for part in split(value))
 
 
 def pair(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:

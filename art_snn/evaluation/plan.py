@@ -16,6 +16,8 @@ import numpy as np
 
 from art_snn.attacks import SAPGD, Square
 from art_snn.attacks.losses import LOSSES
+from art_snn.attacks.stepped import SteppedAttack
+from art_snn.attacks.table import unwrapped
 from art_snn.chains import ASSG, HART, STBP, AdaptiveHART, AnnealedHART, BackwardChain, get_chain
 from art_snn.classifier import PyTorchSNNClassifier
 
@@ -73,6 +75,11 @@ class Member:
         said += [f"targets={self.targets}"] if self.targets else []
         said += [f"{name}={value:g}" for name in ("norm", "eps") if (value := getattr(self, name)) is not None]
         return f"{kind}({', '.join(said)})" + (" from the second classifier" if self.source == "second" else "")
+
+    @property
+    def is_stepped(self) -> bool:
+        """Whether it is an attack of our own, which keeps a chain's state itself."""
+        return inspect.isclass(kind := unwrapped(self.attack)) and issubclass(kind, SteppedAttack)
 
     def __str__(self) -> str:
         return self.name if self.chain is None else f"{self.name} along {self.chain!r}"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 from scipy.stats import binomtest
@@ -157,6 +161,49 @@ class WorstCase:
             "fooled_by": [int(number) for number in self.fooled_by],
             "versions": self.versions,
         }
+
+    def save(self, path: Path) -> None:
+        """
+        :param path: A file that is to hold all of it, for :meth:`load`.
+        """
+        arrays = {each.name: getattr(self, each.name) for each in fields(self)}
+        plain = {name: arrays.pop(name) for name in list(arrays) if not isinstance(arrays[name], np.ndarray)}
+        with path.open("wb") as file:
+            np.savez_compressed(file, about=np.frombuffer(json.dumps(plain).encode(), dtype=np.uint8), **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> WorstCase:
+        """
+        :param path: What :meth:`save` wrote.
+        :return: What was found.
+        :raises FileNotFoundError: If there is no such file.
+        :raises ValueError: If it is of another form.
+        """
+        try:
+            with path.open("rb") as opened, np.load(opened) as file:
+                arrays = {name: file[name] for name in file.files}
+            return cls(**json.loads(arrays.pop("about").tobytes()), **arrays)
+        except (KeyError, TypeError, EOFError, BadZipFile) as error:
+            raise ValueError(f"{path} holds no worst case ({type(error).__name__}: {error}).") from None
+
+    @classmethod
+    def joined(cls, parts: Sequence[WorstCase]) -> WorstCase:
+        """
+        :param parts: The worst cases of some samples each, over the same plan.
+        :return: That of all of them.
+        """
+        found: dict[str, Any] = {}
+        for each in fields(cls):
+            values = [getattr(part, each.name) for part in parts]
+            if each.name == "each":
+                found[each.name] = None if values[0] is None else np.concatenate(values, axis=1)
+            elif isinstance(values[0], np.ndarray):
+                found[each.name] = np.concatenate(values)
+            elif each.name in ("tried", "seconds", "invalid"):
+                found[each.name] = [sum(numbers) for numbers in zip(*values, strict=True)]
+            else:
+                found[each.name] = values[0]
+        return cls(**found)
 
     def __str__(self) -> str:
         low, high = self.interval

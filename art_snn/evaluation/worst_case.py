@@ -1,39 +1,30 @@
 """The worst case over a plan: only samples that survive a member go on to the next.
 
-Nothing is believed: ε and the range are checked on the arrays that an attack gives, and what fools is what the
-classifier predicts for them anew. A member's random numbers go by the seed, the member and the sample, so that the
-order of the members changes the time and not the outcome.
+What one member finds, and what of it counts, is in `attempt`. A member's random numbers go by the seed, the member and
+the sample, so that the order of the members changes the time and not the outcome.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from art.estimators.classification import PyTorchClassifier
 from tqdm.auto import tqdm
 
 from art_snn.attacks.checks import check_eps, check_whole, class_indices
 from art_snn.attacks.gradient import check_outputs
-from art_snn.attacks.stepped import SteppedAttack
+from art_snn.evaluation.attempt import ROUNDING, attempt
 from art_snn.evaluation.plan import PLANS, Member
 from art_snn.evaluation.result import BEFORE, NOTHING, WorstCase
 from art_snn.files import replacing
 from art_snn.identity import of_arrays, of_network, versions
-from art_snn.randomness import mixed_seed
-
-#: How far beyond ε or the range float32 may round, in units of the largest number.
-ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 #: How much time may pass before what was found is kept.
 SECONDS = 30.0
@@ -51,6 +42,7 @@ def evaluate(
     every: bool = False,
     batch_size: int = 128,
     seed: int = 0,
+    samples: np.ndarray | None = None,
     folder: str | Path | None = None,
     verbose: bool = True,
     advance: Callable[[], None] = lambda: None,
@@ -69,6 +61,8 @@ def evaluate(
         and it says what each member is good for by itself.
     :param batch_size: Samples of one batch, which bounds the memory.
     :param seed: Seed of all random numbers of the attacks.
+    :param samples: A number for each sample by which its random numbers go, so that parts of a data set may be
+        evaluated one by one; 0 to N - 1 when not given.
     :param folder: Where what is finished is kept, in a file of this evaluation's own: the same call goes on there, or
         has its result from there; nowhere when not given.
     :param verbose: Whether to show the progress.
@@ -85,8 +79,10 @@ def evaluate(
     labels = class_indices(y, len(x), classifier.nb_classes)
     logits = np.asarray(classifier.predict(x, batch_size=batch_size))
     check_outputs(logits.shape[1])
-    state = _State(x, labels, logits, len(members), every)
-    kept = _Kept(folder, (name, eps, within, every, seed, batch_size), members, classifier, second, x, labels)
+    numbers = _numbers(samples, len(x))
+    state = _State(x, labels, logits, numbers, len(members), every)
+    settings = (name, eps, within, every, seed, batch_size, of_arrays(numbers))
+    kept = _Kept(folder, settings, members, classifier, second, x, labels)
     kept.restore(state)
     with tqdm(total=len(x) * len(members), desc="worst case", unit="sample", disable=not verbose) as bar:
         for number, member in enumerate(members):
@@ -95,7 +91,7 @@ def evaluate(
             bar.update(len(x) - len(rows))
             for start in range(0, len(rows), batch_size):
                 batch = rows[start : start + batch_size]
-                _attack(state, number, member, batch, classifier, second, eps, within, seed)
+                _attack(state, number, member, batch, classifier, second, eps=eps, norm=within, seed=seed)
                 kept.save(state, done=start + batch_size >= len(rows))
                 bar.update(len(batch))
             advance()
@@ -123,8 +119,10 @@ def evaluate(
 class _State:
     """What is known of the samples so far."""
 
-    def __init__(self, x: np.ndarray, labels: np.ndarray, logits: np.ndarray, members: int, every: bool) -> None:
-        self.x, self.labels, self.logits, self.is_for_every = x, labels, logits, every
+    def __init__(
+        self, x: np.ndarray, labels: np.ndarray, logits: np.ndarray, samples: np.ndarray, members: int, every: bool
+    ) -> None:
+        self.x, self.labels, self.logits, self.samples, self.is_for_every = x, labels, logits, samples, every
         self.x_adv, self.distances = x.copy(), np.zeros(len(x))
         self.adversarial = logits.argmax(1)
         self.fooled_by = np.where(self.adversarial == labels, NOTHING, BEFORE)
@@ -142,102 +140,29 @@ class _State:
 
 
 def _attack(
-    state: _State,
-    number: int,
-    member: Member,
-    batch: np.ndarray,
-    classifier: PyTorchClassifier,
-    second: PyTorchClassifier | None,
-    eps: float,
-    norm: float,
-    seed: int,
+    state: _State, number: int, member: Member, batch: np.ndarray, classifier: Any, second: Any, **given: Any
 ) -> None:
-    """One member on one batch, aimed at each of its targets."""
+    """One member on one batch."""
     begun = time.perf_counter()
-    source: Any = classifier if member.source == "target" else second
-    bound, within = (member.eps or eps), (norm if member.norm is None else member.norm)
-    own = mixed_seed(seed, int.from_bytes(hashlib.blake2b(str(member).encode(), digest_size=6).digest(), "little"))
-    given: dict[str, Any] = {"eps": bound, "norm": within, "batch_size": len(batch), "verbose": False}
-    left = batch
-    for rank in range(max(member.targets, 1)):
-        goal = state.labels[left]
-        if member.targets:
-            goal = _likeliest(state.logits[left], state.labels[left], rank)
-            given["targeted"] = True
-        following = nullcontext() if member.chain is None else source.following(member.chain)
-        aimed = own if not rank else mixed_seed(own, rank)
-        with following, _seeded(aimed):
-            attack = member.on(source, seed=aimed % 2**31, **given)
-            ours = {"samples": left} if isinstance(attack, SteppedAttack) else {}
-            one_hot = np.eye(classifier.nb_classes, dtype=np.float32)[goal]
-            found = np.asarray(attack.generate(state.x[left].copy(), one_hot, **ours))
-        fooled = _take(state, number, left, found, classifier, bound, within)
-        left = left[~fooled]
-        if not len(left):
-            break
+    found = attempt(
+        member,
+        classifier,
+        second,
+        state.x[batch],
+        state.labels[batch],
+        samples=state.samples[batch],
+        logits=state.logits[batch],
+        **given,
+    )
+    hit = batch[found.fooled]
+    state.each[number, hit] = True
+    new = found.fooled & (state.fooled_by[batch] == NOTHING)
+    rows = batch[new]
+    state.x_adv[rows], state.distances[rows] = found.x[new], found.distances[new]
+    state.adversarial[rows], state.fooled_by[rows] = found.predicted[new], number
+    state.invalid[number] += found.invalid
     state.done[number, batch] = True
     state.seconds[number] += time.perf_counter() - begun
-
-
-def _take(
-    state: _State, number: int, rows: np.ndarray, found: np.ndarray, classifier: Any, eps: float, norm: float
-) -> np.ndarray:
-    """Keep what fools; which do."""
-    if found.shape != state.x[rows].shape:
-        raise ValueError(f"an attack gave {found.shape} for inputs of shape {state.x[rows].shape}.")
-    found = found.astype(np.float32)
-    distances = _distance(found, state.x[rows], norm)
-    valid = np.isfinite(found).reshape(len(found), -1).all(1)
-    largest = np.abs(np.where(np.isfinite(found), found, 0)).reshape(len(found), -1).max(1)
-    slack = ROUNDING * np.maximum(1.0, largest) * (1.0 if norm == np.inf else math.sqrt(found[0].size))
-    valid &= distances <= eps + slack
-    if classifier.clip_values is not None:
-        low, high = (np.asarray(value, dtype=np.float32) for value in classifier.clip_values)
-        loose = ROUNDING * max(1.0, float(np.abs(high).max()))
-        valid &= ((found >= low - loose) & (found <= high + loose)).reshape(len(found), -1).all(1)
-    state.invalid[number] += int((~valid).sum())
-    fooled = np.zeros(len(rows), dtype=bool)
-    if valid.any():
-        predicted = classifier.predict(found[valid], batch_size=int(valid.sum())).argmax(1)
-        fooled[valid] = predicted != state.labels[rows[valid]]
-        hit = fooled[valid]
-        new = rows[valid][hit]
-        first = state.fooled_by[new] == NOTHING
-        state.x_adv[new[first]] = found[valid][hit][first]
-        state.distances[new[first]] = distances[valid][hit][first]
-        state.adversarial[new[first]] = predicted[hit][first]
-        state.fooled_by[new[first]] = number
-        state.each[number, new] = True
-    return fooled
-
-
-def _distance(found: np.ndarray, x: np.ndarray, norm: float) -> np.ndarray:
-    delta = np.abs(found.astype(np.float64) - x).reshape(len(x), -1)
-    if norm == np.inf:
-        return delta.max(1)
-    return np.sqrt((delta**2).sum(1)) if norm == 2 else (delta**norm).sum(1) ** (1 / norm)
-
-
-def _likeliest(logits: np.ndarray, labels: np.ndarray, rank: int) -> np.ndarray:
-    """The wrong class that comes at a rank, from 0, by the logits of the clean input."""
-    others = logits.astype(np.float64).copy()
-    others[np.arange(len(labels)), labels] = -np.inf
-    return np.argsort(-others, axis=1, kind="stable")[:, rank]
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """The global generators, from which ART's attacks draw, begin with a seed inside the block."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            yield
-    finally:
-        np.random.set_state(numpy_state)
-        random.setstate(python_state)
 
 
 class _Kept:
@@ -306,6 +231,14 @@ def _members(plan: str | Sequence[Member], classifier: Any, norm: float, second:
         member if member.chain is None else replace(member, chain=member.fitted(classifier, second).chain)
         for member in members
     ]
+
+
+def _numbers(samples: np.ndarray | None, count: int) -> np.ndarray:
+    """A number for each sample."""
+    found = np.arange(count) if samples is None else np.asarray(samples)
+    if found.shape != (count,) or found.dtype.kind not in "iu" or (found < 0).any():
+        raise ValueError(f"samples must be {count} whole numbers >= 0, got {found.dtype} of shape {found.shape}.")
+    return found.astype(np.int64)
 
 
 def _check(classifier: Any, x: Any, eps: Any, batch_size: Any, seed: Any, second: Any) -> None:
