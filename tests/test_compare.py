@@ -113,8 +113,7 @@ class TestUnpaired:
     def test_is_fishers_where_counts_are_small(self, a, n, b, m):
         a, b = min(a, n), min(b, m)
         test, p = compare.unpaired(SuccessRate(a, n), SuccessRate(b, m))
-        share = (a + b) / (n + m)
-        if min(n, m) * min(share, 1 - share) < 5:
+        if min(n, m) * min(a + b, n + m - a - b) < 5 * (n + m):
             assert test == "Fisher, exact"
             assert p == pytest.approx(fisher_exact([[a, n - a], [b, m - b]]).pvalue)
         else:
@@ -142,13 +141,44 @@ class TestPairing:
             folder(tmp_path / "b", *b[::-1], ("pgd", "WBA", "hart", 0.2, letters(3, 100, 0.0))),
         )
         assert [(line.attack, line.scenario, line.chain, line.eps) for line in found.lines] == [r[:4] for r in a]
-        assert found.only_first == [("pgd", "WBA", "hart", 0.15)] and found.only_second == [("pgd", "WBA", "hart", 0.2)]
+        assert found.only_first == [("pgd", "WBA", "hart", 0.15, "inf", 1)]
+        assert found.only_second == [("pgd", "WBA", "hart", 0.2, "inf", 1)]
         p = [line.p for line in found.lines]
         assert [line.adjusted for line in found.lines] == pytest.approx(multipletests(p, method="holm")[1].tolist())
         assert [line.found for line in found.lines] == [True, False, True]
         text = "\n".join(compare.words(found))
         assert "2 of 3 differences are found" in text
         assert "Only in A: pgd WBA hart at ε = 0.15." in text and "Only in B: pgd WBA hart at ε = 0.2." in text
+
+    def test_repetitions_are_paired_in_the_order_of_their_seeds(self, tmp_path):
+        def seeded(*seeds):
+            def change(plain):
+                for row, seed in zip(plain["results"], seeds, strict=True):
+                    row["seed"] = seed
+                return plain
+
+            return change
+
+        rows = [one(letters(seed, 50, 0.0)) for seed in range(4)]
+        a = folder(tmp_path / "a", *rows[:2], change=seeded(0, 1))
+        b = folder(tmp_path / "b", *rows[2:], change=seeded(8, 7))
+        found = compare.compare(a, b)
+        assert [line.repeat for line in found.lines] == [1, 2]
+        for line, other in zip(found.lines, (rows[3], rows[2]), strict=True):
+            assert line.second == pytest.approx(100 * other[4].count("f") / (50 - other[4].count("w")))
+        fewer = compare.compare(a, folder(tmp_path / "c", rows[2]))
+        assert fewer.only_first == [("pgd", "WBA", "hart", 0.15, "inf", 2)]
+        assert "Only in A: pgd WBA hart at ε = 0.15, repetition 2." in compare.words(fewer)
+        assert "| PGD, 2 |" in compare.markdown(found)
+
+    def test_other_norms_are_other_attacks(self, tmp_path):
+        found = compare.compare(folder(tmp_path / "a", one("fr")), folder(tmp_path / "b", one("fr"), norm="2"))
+        assert found.lines == [] and "Only in B: pgd WBA hart at ε = 0.15 (L2)." in compare.words(found)
+
+    def test_what_is_in_no_table_has_its_own_name(self, tmp_path):
+        rows = [("myattack", "BBA net.py:make", "mychain(a=2)", 0.15, "fr")]
+        found = compare.compare(folder(tmp_path / "a", *rows), folder(tmp_path / "b", *rows))
+        assert "| myattack | black-box from net.py:make | mychain(a=2) |" in compare.markdown(found)
 
     def test_settings_that_differ_are_said(self, tmp_path):
         found = compare.compare(
@@ -191,8 +221,8 @@ class TestReading:
             ('{"schema": 1}', "is of schema 1, this version"),
             ('{"schema": 999}', "is of schema 999, this version"),
             ('{"schema": true}', "is of schema True, this version"),
-            ('{"schema": 2, "results": 3}', "is not as an audit writes it"),
-            ('{"schema": 2, "results": []}', r"is not as an audit writes it \(KeyError: 'data'\)"),
+            ('{"schema": 3, "results": 3}', "is not as an audit writes it"),
+            ('{"schema": 3, "results": []}', r"is not as an audit writes it \(KeyError: 'data'\)"),
         ],
     )
     def test_other_folders_are_named(self, text, message, tmp_path):

@@ -21,18 +21,16 @@ from rich.table import Table
 from scipy.stats import chi2_contingency, fisher_exact
 from scipy.stats.contingency import expected_freq
 
-from art_snn.attacks import ATTACKS
-from art_snn.audit.columns import COLUMNS
+from art_snn.attacks import attack as attack_of
+from art_snn.audit.columns import column
 from art_snn.audit.metrics import FOOLED, RESISTED, WRONG, Paired, Row, SuccessRate
-from art_snn.audit.report import SCENARIO_NAMES, SCHEMA
+from art_snn.audit.report import SCHEMA, scenario_name
 from art_snn.evaluation.result import NOTHING
 from art_snn.files import json_text, replacing
 from art_snn.identity import differences
 
 #: The file of an audit that is read.
 FILE = "results.json"
-#: The oldest form of it that holds what became of every sample.
-OLDEST = 2
 #: Adjusted p below which a difference counts as found.
 LEVEL = 0.05
 #: Smallest expected count for the normal approximation.
@@ -41,6 +39,10 @@ EXPECTED = 5.0
 COMPARISON_SCHEMA = 1
 
 MCNEMAR, FISHER, PROPORTIONS = "McNemar, exact", "Fisher, exact", "two proportions"
+
+
+#: Attack, scenario, chain, ε, its norm, and which of the repetitions with other seeds it is, from 1.
+Setting = tuple[str, str, str, float, str, int]
 
 
 class NoAudit(ValueError):
@@ -68,6 +70,17 @@ class Audit:
     versions: dict[str, str]
     worst: dict[str, Any] | None
 
+    def results(self) -> dict[Setting, Row]:
+        """
+        :return: Its rows by what they are of.
+        """
+        found: dict[Setting, Row] = {}
+        for row in self.rows:
+            seeds = sorted(other.seed for other in self.rows if other.setting == row.setting)
+            key = (*row.setting, str(self.settings["norm"]), seeds.index(row.seed) + 1)
+            found[key] = row
+        return found
+
 
 def read(folder: str | Path) -> Audit:
     """
@@ -84,9 +97,10 @@ def read(folder: str | Path) -> Audit:
     except (ValueError, RecursionError) as error:
         raise NoAudit(f"{path} is no JSON file: {error}.") from None
     schema = found.get("schema") if isinstance(found, dict) else None
-    if isinstance(schema, bool) or not isinstance(schema, int) or not OLDEST <= schema <= SCHEMA:
-        known = f"{OLDEST} to {SCHEMA}" if SCHEMA > OLDEST else f"{SCHEMA}"
-        raise NoAudit(f"{path} is of schema {schema!r}, this version of art-snn compares {known}: run the audit again.")
+    if schema is True or schema != SCHEMA:
+        raise NoAudit(
+            f"{path} is of schema {schema!r}, this version of art-snn compares {SCHEMA}: run the audit again."
+        )
     try:
         rows = [Row.from_dict(row) for row in found["results"]]
         data, places = found["data"], found["attacked_samples"]
@@ -111,8 +125,10 @@ def _check(audit: Audit, path: Path) -> None:
     lengths |= set() if audit.worst is None else {len(audit.worst["fooled_by"])}
     if len(lengths) > 1:
         raise NoAudit(f"{path} is of {', '.join(map(str, sorted(lengths)))} samples at once.")
-    if len({row.setting for row in audit.rows}) < len(audit.rows):
-        raise NoAudit(f"{path} has two results of one attack, scenario, chain and ε.")
+    if len({(row.setting, row.seed) for row in audit.rows}) < len(audit.rows):
+        raise NoAudit(f"{path} has two results of one attack, scenario, chain, ε and seed.")
+    if not isinstance(audit.settings.get("norm"), str):
+        raise NoAudit(f"{path} does not say in which norm ε is.")
 
 
 @dataclass(frozen=True)
@@ -123,6 +139,8 @@ class Line:
     :param scenario: `"WBA"` or `"BBA"`; empty for the worst case.
     :param chain: The chain, by its name; empty for the worst case.
     :param eps: ε.
+    :param norm: Its norm, `"inf"` or `"2"`.
+    :param repeat: Which of the repetitions with other seeds, from 1.
     :param measure: What the two figures are: `"asr"`, of the samples classified correctly before the attack, or
         `"robust accuracy"`, of all.
     :param first: The first network's figure, in per cent; None if no sample counts.
@@ -141,6 +159,8 @@ class Line:
     scenario: str
     chain: str
     eps: float
+    norm: str
+    repeat: int
     measure: str
     first: float | None
     first_interval: tuple[float, float]
@@ -173,7 +193,7 @@ class Line:
 
 #: Names of a line's figures in files.
 COLUMN_NAMES = (
-    *("attack", "scenario", "chain", "eps", "measure", "first", "first_low", "first_high"),
+    *("attack", "scenario", "chain", "eps", "norm", "repeat", "measure", "first", "first_low", "first_high"),
     *("second", "second_low", "second_high", "difference", "samples_first", "samples_second"),
     *("only_first", "only_second", "test", "p", "adjusted", "found"),
 )
@@ -186,7 +206,7 @@ class Comparison:
     :param first: The first.
     :param second: The second.
     :param lines: What both ran; the worst case first.
-    :param only_first: What only the first ran: attack, scenario, chain and ε.
+    :param only_first: What only the first ran.
     :param only_second: What only the second ran.
     :param why_unpaired: Why samples cannot be paired; empty if they are.
     :param notes: What else to know before one reads the figures.
@@ -195,8 +215,8 @@ class Comparison:
     first: Audit
     second: Audit
     lines: list[Line]
-    only_first: list[tuple[str, str, str, float]]
-    only_second: list[tuple[str, str, str, float]]
+    only_first: list[Setting]
+    only_second: list[Setting]
     why_unpaired: str
     notes: list[str]
 
@@ -237,26 +257,25 @@ def compare(first: Audit, second: Audit) -> Comparison:
     if first.worst is not None and second.worst is not None:
         one, other = (np.array(worst["fooled_by"]) == NOTHING for worst in (first.worst, second.worst))
         if (first.worst["eps"], first.worst["norm"]) == (second.worst["eps"], second.worst["norm"]):
-            eps = first.worst["eps"]
-            lines.append(_line(("worst case", "", "", eps), "robust accuracy", one, other, order))
+            setting = ("worst case", "", "", first.worst["eps"], first.worst["norm"], 1)
+            lines.append(_line(setting, "robust accuracy", one, other, order))
         else:
             notes.append(
                 "The worst cases are of other balls, "
                 + " and ".join(f"L{a.worst['norm']} of {a.worst['eps']:g}" for a in (first, second) if a.worst)
                 + ", and not compared."
             )
-    theirs = {row.setting: row for row in second.rows}
-    for row in first.rows:
-        if row.setting in theirs:
-            one, other = (np.array(list(each.outcomes)) for each in (row, theirs[row.setting]))
-            lines.append(_line(row.setting, "asr", one, other, order))
-    ours = {row.setting for row in first.rows}
+    ours, theirs = first.results(), second.results()
+    for setting in ours:
+        if setting in theirs:
+            one, other = (np.array(list(each[setting].outcomes)) for each in (ours, theirs))
+            lines.append(_line(setting, "asr", one, other, order))
     return Comparison(
         first,
         second,
         [replace(line, adjusted=p) for line, p in zip(lines, _adjusted([line.p for line in lines]), strict=True)],
-        [row.setting for row in first.rows if row.setting not in theirs],
-        [row.setting for row in second.rows if row.setting not in ours],
+        [setting for setting in ours if setting not in theirs],
+        [setting for setting in theirs if setting not in ours],
         why_unpaired,
         notes,
     )
@@ -295,9 +314,7 @@ def _notes(first: Audit, second: Audit) -> list[str]:
     return notes
 
 
-def _line(
-    setting: tuple[str, str, str, float], measure: str, one: np.ndarray, other: np.ndarray, order: np.ndarray | None
-) -> Line:
+def _line(setting: Setting, measure: str, one: np.ndarray, other: np.ndarray, order: np.ndarray | None) -> Line:
     """A line of what became of samples: letters of outcomes, or whether they are robust."""
     hits: Callable[[np.ndarray], np.ndarray]
     counts: Callable[[np.ndarray], np.ndarray]
@@ -363,7 +380,7 @@ HEADS = ("attack", "scenario", "chain", "ε", "A (%)", "B (%)", "B - A", "sample
 
 
 def _cells(line: Line) -> list[str]:
-    name = ATTACKS[line.attack].title if line.attack in ATTACKS else line.attack
+    name = _titled(attack_of, line.attack) + (f", {line.repeat}" if line.repeat > 1 else "")
     figures = [
         "-" if figure is None else f"{figure:.1f} ({low:.1f} to {high:.1f})"
         for figure, (low, high) in (
@@ -373,9 +390,9 @@ def _cells(line: Line) -> list[str]:
     ]
     return [
         f"{name}, robust accuracy" if line.measure != "asr" else name,
-        SCENARIO_NAMES.get(line.scenario, line.scenario),
-        COLUMNS[line.chain].title if line.chain in COLUMNS else line.chain,
-        f"{line.eps:g}",
+        scenario_name(line.scenario) if line.scenario else "",
+        _titled(column, line.chain) if line.chain else "",
+        f"{line.eps:g}" + ("" if line.norm == "inf" else f" (L{line.norm})"),
         *figures,
         "-" if line.difference is None else f"{line.difference:+.1f}",
         " and ".join(map(str, line.samples)),
@@ -383,6 +400,14 @@ def _cells(line: Line) -> list[str]:
         _p(line.p),
         _p(line.adjusted) + (" *" if line.found else ""),
     ]
+
+
+def _titled(find: Callable[[str], Any], name: str) -> str:
+    """An entry's title; the name itself where it was added in the program that ran the audit."""
+    try:
+        return find(name).title
+    except ValueError:
+        return name
 
 
 def _p(p: float | None) -> str:
@@ -408,8 +433,14 @@ def words(comparison: Comparison) -> list[str]:
     lines += [f"{found} of {tests} differences are found at p < {LEVEL:g}, adjusted by Holm's method (*)."]
     for name, only in (("A", comparison.only_first), ("B", comparison.only_second)):
         if only:
-            lines += [f"Only in {name}: " + "; ".join(f"{a} {s} {c} at ε = {e:g}" for a, s, c, e in only) + "."]
+            lines += [f"Only in {name}: " + "; ".join(map(_in_words, only)) + "."]
     return lines + comparison.notes
+
+
+def _in_words(setting: Setting) -> str:
+    attack, scenario, chain, eps, norm, repeat = setting
+    more = ("" if norm == "inf" else f" (L{norm})") + ("" if repeat == 1 else f", repetition {repeat}")
+    return f"{attack} {scenario} {chain} at ε = {eps:g}{more}"
 
 
 def _named(comparison: Comparison) -> list[tuple[str, Audit]]:
