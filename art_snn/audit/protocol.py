@@ -46,6 +46,7 @@ class AuditResult:
     :param worst: The worst case over many attacks, white-box and by way of the second network, at the tables' ε; None
         if none was asked for.
     :param examples: Clean images, and their adversarial images by chain, of the white-box attack at the tables' ε.
+    :param subjects: Networks and samples; None if they are not there any more.
     :raises ValueError: If the rows are not of the same samples.
     """
 
@@ -61,6 +62,7 @@ class AuditResult:
     search: list[Row] = field(default_factory=list)
     worst: WorstCase | None = None
     examples: dict[str, np.ndarray] = field(default_factory=dict)
+    subjects: Subjects | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.check()
@@ -171,6 +173,7 @@ def _run(
         len(subjects.held_out.x),
         None if attacked.indices is None else [int(index) for index in attacked.indices],
         subjects.data,
+        subjects=subjects,
     )
     work: list[Cell | Block] = [*planned(settings, subjects), *blocks(settings, subjects)]
     start("attacks", len(work))

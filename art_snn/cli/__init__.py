@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from art_snn._version import __version__
-from art_snn.cli import audit, compare, train
+from art_snn.cli import audit, compare, train, verify
 from art_snn.cli.program import Program
 
 
@@ -18,3 +18,4 @@ def main() -> None:
 main.add_command(audit.audit)
 main.add_command(compare.compare)
 main.add_command(train.train)
+main.add_command(verify.verify)

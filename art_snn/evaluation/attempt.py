@@ -139,8 +139,7 @@ def in_ball(found: np.ndarray, x: np.ndarray, eps: float, norm: float) -> tuple[
     distances, finite = distance(found, x, norm), np.isfinite(found)
     largest = np.abs(np.where(finite, found, 0)).reshape(len(found), -1).max(1)
     slack = ROUNDING * np.maximum(1.0, largest) * (1.0 if norm == np.inf else math.sqrt(found[0].size))
-    inside: np.ndarray = np.asarray(finite.reshape(len(found), -1).all(1) & (distances <= eps + slack))
-    return distances, inside
+    return distances, np.logical_and(finite.reshape(len(found), -1).all(1), distances <= eps + slack)
 
 
 def in_range(found: np.ndarray, clip_values: tuple[Any, Any]) -> np.ndarray:
@@ -151,7 +150,8 @@ def in_range(found: np.ndarray, clip_values: tuple[Any, Any]) -> np.ndarray:
     """
     low, high = (np.asarray(value, dtype=np.float32) for value in clip_values)
     loose = ROUNDING * max(1.0, float(np.abs(high).max()))
-    return ((found >= low - loose) & (found <= high + loose)).reshape(len(found), -1).all(1)
+    inside = (found >= low - loose) & (found <= high + loose)
+    return np.all(inside.reshape(len(found), -1), axis=1)
 
 
 def distance(found: np.ndarray, x: np.ndarray, norm: float) -> np.ndarray:
