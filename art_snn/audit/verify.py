@@ -193,17 +193,17 @@ def _of_predictions(
     labels: np.ndarray,
 ) -> list[Check]:
     """What the network says, anew."""
-    correct = _classes(classifier, x) == labels
+    before, again = (_classes(classifier, x) for _ in range(2))
+    correct = before == labels
     valid = _inside(plain, found) & in_ball(found, x, plain["eps"], NORMS[plain["norm"]])[1]
     after = _classes(classifier, np.where(valid.reshape(-1, *[1] * (x.ndim - 1)), found, x))  # the others do not count
     fooled = correct & (after != labels)
-    again = _classes(classifier, x) == labels
     robust, total = int((correct & ~fooled).sum()), len(x)
     checks = [
         Check(
             "predictions",
-            bool((again == correct).all()),
-            f"{int((again != correct).sum())} of {total} differ when repeated",
+            bool((again == before).all()),
+            f"{int((again != before).sum())} of {total} differ when repeated",
         ),
         _count("clean_acc", plain["clean_acc"], int(correct.sum()), total),
         _count("found", plain["found"], robust, total),
