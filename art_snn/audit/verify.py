@@ -177,11 +177,10 @@ def _of_inputs(
 
 
 def _inside(plain: Mapping[str, Any], found: np.ndarray) -> np.ndarray:
-    finite = np.isfinite(found).reshape(len(found), -1).all(1)
     if None in plain["clip_values"]:
-        return finite
+        return np.all(np.isfinite(found).reshape(len(found), -1), axis=1)
     low, high = plain["clip_values"]
-    return finite & in_range(found, (low, high))
+    return in_range(found, (low, high))
 
 
 def _of_predictions(
