@@ -71,8 +71,7 @@ def case(made, folder):
         plain=copy.deepcopy(plain),
         adversarial=adversarial,
         classifier=result.subjects.target,
-        x=result.subjects.attacked.x.copy(),
-        labels=result.subjects.attacked.labels.copy(),
+        clean=verify.Clean(result.subjects.attacked.x.copy(), result.subjects.attacked.labels.copy(), (0.0, 1.0)),
     )
 
 
@@ -98,6 +97,7 @@ class TestEntry:
         assert [layer["layer"] for layer in plain["neurons"]] == ["body.2", "body.6", "body.10"]
         assert plain["neurons"][0]["decay"] == 0.9 and plain["neurons"][0]["reset"] == "hard"
         assert plain["chains"] == worst.chains and plain["attacks"][0]["fooled"] == int((worst.fooled_by == 0).sum())
+        assert plain["preprocessing_defences"] == [] and plain["clip_values"] == [0.0, 1.0]
         assert plain["unreliable"] is False and plain["flags"] == [] and plain["versions"] == versions()
 
     def test_says_which_flags_are_raised(self, made, case):
@@ -110,7 +110,7 @@ class TestEntry:
 
         result, _ = made
         flags = [Flag("unfinished", 7.0, 5.0, "it goes on"), {"name": "saturated-loss"}, SimpleNamespace(name="other")]
-        plain = entry.entry(result.worst, case.classifier, case.x, name="a", dataset="digits", flags=flags)
+        plain = entry.entry(result.worst, case.classifier, case.clean.x, name="a", dataset="digits", flags=flags)
         assert plain["unreliable"] is True
         assert plain["flags"][0] == {"name": "unfinished", "value": 7.0, "limit": 5.0, "meaning": "it goes on"}
         assert [flag["name"] for flag in plain["flags"]] == ["unfinished", "saturated-loss", "other"]
@@ -138,16 +138,16 @@ class TestEntry:
     def test_wants_the_inputs_of_the_result_and_one_ball(self, made, case):
         result, _ = made
         with pytest.raises(ValueError, match="x must be the inputs of result"):
-            entry.entry(result.worst, case.classifier, case.x + 0.1, name="a", dataset="digits")
+            entry.entry(result.worst, case.classifier, case.clean.x + 0.1, name="a", dataset="digits")
         with pytest.raises(ValueError, match="reported must be in per cent"):
-            entry.entry(result.worst, case.classifier, case.x, name="a", dataset="digits", reported=101.0)
+            entry.entry(result.worst, case.classifier, case.clean.x, name="a", dataset="digits", reported=101.0)
         with pytest.raises(ValueError, match=r"about must be some of authors, .*, got author"):
-            entry.entry(result.worst, case.classifier, case.x, name="a", dataset="digits", author="me")
+            entry.entry(result.worst, case.classifier, case.clean.x, name="a", dataset="digits", author="me")
         member = dataclasses.replace(_member(), norm=np.inf, eps=0.4)
-        y = np.eye(10, dtype=np.float32)[case.labels]
-        wide = evaluate(case.classifier, case.x, y, eps=0.01, plan=[member], verbose=False)
+        y = np.eye(10, dtype=np.float32)[case.clean.labels]
+        wide = evaluate(case.classifier, case.clean.x, y, eps=0.01, plan=[member], verbose=False)
         with pytest.raises(ValueError, match=r"adversarial inputs outside ε = 0\.01, Linf"):
-            entry.entry(wide, case.classifier, case.x, name="a", dataset="digits")
+            entry.entry(wide, case.classifier, case.clean.x, name="a", dataset="digits")
 
     def test_needs_a_worst_case(self, made):
         result, _ = made
@@ -187,7 +187,7 @@ class TestClaims:
 
     def test_the_ball(self, case):
         row = self.fooled(case)
-        moved = case.x[row] + np.where(case.x[row] > 0.5, -0.16, 0.16)
+        moved = case.clean.x[row] + np.where(case.clean.x[row] > 0.5, -0.16, 0.16)
         case.adversarial["x_adv"][row] = moved
         assert set(failed(case)) >= {"ball"} and "range" not in failed(case)
         assert "1 of 40 farther than Linf 0.15; the farthest is at 0.16" in next(
@@ -203,8 +203,24 @@ class TestClaims:
 
     def test_the_range(self, case):
         row = self.fooled(case)
-        case.adversarial["x_adv"][row] = np.where(case.x[row] < 0.1, -0.05, case.adversarial["x_adv"][row])
+        case.adversarial["x_adv"][row] = np.where(case.clean.x[row] < 0.1, -0.05, case.adversarial["x_adv"][row])
         assert set(failed(case)) >= {"range"} and "ball" not in failed(case)
+
+    def test_the_range_that_is_claimed_is_that_of_the_data(self, case):
+        case.plain["clip_values"] = [-0.5, 1.5]
+        assert failed(case) == ["clip_values"]
+        case.plain["clip_values"] = [None, None]
+        assert failed(case) == ["clip_values"]
+        case.clean = case.clean._replace(clip_values=None)
+        assert failed(case) == []
+        case.adversarial["x_adv"][0] = np.inf
+        assert "range" in failed(case)
+
+    def test_a_range_of_every_number_by_itself(self, case):
+        case.plain["clip_values"] = [np.zeros((1, 8, 8)).tolist(), np.ones((1, 8, 8)).tolist()]
+        assert failed(case) == []
+        case.plain["clip_values"][1][0][3][3] = 1.1
+        assert failed(case) == ["clip_values"]
 
     def test_numbers(self, case):
         case.adversarial["x_adv"][self.fooled(case), 0, 0, 0] = np.nan
@@ -216,7 +232,7 @@ class TestClaims:
 
     def test_success_by_a_fresh_prediction(self, case):
         row = self.fooled(case)
-        case.adversarial["x_adv"][row] = case.x[row]
+        case.adversarial["x_adv"][row] = case.clean.x[row]
         assert failed(case) == ["found", "success"]
         case.plain["found"] += 100.0 / 40
         assert failed(case) == ["success"]
@@ -241,8 +257,12 @@ class TestClaims:
         case.adversarial["x_adv"] = case.adversarial["x_adv"][:-1]
         assert failed(case) == ["shape"]
         case.plain["samples"] = 39
-        case.x, case.labels = case.x[:-1], case.labels[:-1]
+        case.clean = verify.Clean(case.clean.x[:-1], case.clean.labels[:-1])
         assert failed(case) == ["data", "shape"]  # there is a label more
+        case.adversarial["labels"] = case.adversarial["labels"][:-1]
+        assert failed(case) == ["data", "shape"]  # and a claim of success
+        case.adversarial["fooled_by"] = case.adversarial["fooled_by"][:-1]
+        assert "shape" not in failed(case)
 
     def test_predictions_that_change_from_one_to_the_next(self, case):
         class Noisy(nn.Module):
@@ -269,22 +289,23 @@ class TestClaims:
 
 class TestSamples:
     def test_are_those_of_the_data_set_as_the_entry_says_it_is_loaded(self, case):
-        x, labels = verify.samples(case.plain)
-        assert np.array_equal(x, case.x) and np.array_equal(labels, case.labels)
+        x, labels, clip = verify.samples(case.plain)
+        assert np.array_equal(x, case.clean.x) and np.array_equal(labels, case.clean.labels) and clip == (0.0, 1.0)
         case.plain["data"]["options"]["seed"] = 1
-        assert not np.array_equal(verify.samples(case.plain)[0], case.x)
+        assert not np.array_equal(verify.samples(case.plain)[0], case.clean.x)
 
     def test_may_be_a_files(self, case, tmp_path):
         _, (x, y), _, _ = datasets.digits(seed=0, test_size=0.45)
         for labels in (y, y.argmax(1), y.argmax(1)[:, None]):
-            np.savez(tmp_path / "samples.npz", x=x, y=labels)
+            np.savez(tmp_path / "samples.npz", x=x, y=labels, low=0, high=2)
             found = verify.samples(case.plain, str(tmp_path / "samples.npz"))
-            assert np.array_equal(found[0], case.x) and np.array_equal(found[1], case.labels)
-        np.savez(tmp_path / "few.npz", x=case.x, y=case.labels)
+            assert np.array_equal(found[0], case.clean.x) and np.array_equal(found[1], case.clean.labels)
+            assert found.clip_values == (0.0, 2.0)
+        np.savez(tmp_path / "few.npz", x=case.clean.x, y=case.clean.labels)
         with pytest.raises(verify.NoData, match="is of samples 200 to 239, the data have 40"):
             verify.samples(case.plain, str(tmp_path / "few.npz"))
         case.plain["data"]["indices"] = None
-        assert np.array_equal(verify.samples(case.plain, str(tmp_path / "few.npz"))[0], case.x)
+        assert np.array_equal(verify.samples(case.plain, str(tmp_path / "few.npz"))[0], case.clean.x)
 
     @pytest.mark.parametrize(
         ("data", "root", "message"),
@@ -370,7 +391,7 @@ class TestCommand:
         assert done.exit_code == 0 and "entry.json" in done.output
         assert json.loads((tmp_path / "entry.json").read_text()) == made[1]
         done = invoke("verify", tmp_path / "entry.json", tmp_path / "worst_case.npz", "--network", network)
-        assert done.exit_code == 0 and "All 11 claims hold." in done.output and "FAILS" not in done.output
+        assert done.exit_code == 0 and "All 12 claims hold." in done.output and "FAILS" not in done.output
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -389,7 +410,7 @@ class TestCommand:
         plain["found"] += 2.5
         entry.write(plain, tmp_path / "entry.json")
         done = invoke("verify", tmp_path / "entry.json", folder / "worst_case.npz", "--network", network)
-        assert done.exit_code == 1 and "1 of 11 claims do not hold: found." in done.output
+        assert done.exit_code == 1 and "1 of 12 claims do not hold: found." in done.output
         assert "FAILS  found" in done.output and "Traceback" not in done.output
 
     @pytest.mark.parametrize(
@@ -401,6 +422,14 @@ class TestCommand:
             (lambda p: p.update(norm="L7"), "norm must be Linf or L2, got 'L7'"),
             (lambda p: p["network"].pop("digest"), "network has no digest"),
             (lambda p: p["data"].update(indices=["a"]), "indices must be whole numbers"),
+            (lambda p: p["data"].update(indices=[3, 3]), "indices name a sample twice"),
+            (lambda p: p.update(samples=0), "samples must be at least 1, got 0"),
+            (
+                lambda p: p.update(clip_values=[0.0]),
+                "clip_values must be the smallest and the largest value, got [0.0]",
+            ),
+            (lambda p: p.update(clip_values=[0.0, None]), "clip_values must be the smallest and the largest value"),
+            (lambda p: p.update(clip_values=["a", 1]), "clip_values must be the smallest and the largest value"),
             (lambda p: p["data"].update(indices=[0, 900]), "is of samples 0 to 900, the data have 809"),
             (lambda p: p.update(dataset="mine"), "data mine is none of digits"),
         ],

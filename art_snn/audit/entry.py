@@ -135,6 +135,7 @@ def entry(
         ],
         "chains": list(dict.fromkeys(chain for chain in result.chains if chain)),
         "seed": result.seed,
+        "preprocessing_defences": [type(each).__name__ for each in classifier.preprocessing_defences or ()],
         "clip_values": [None if end is None else np.asarray(end).tolist() for end in (low, high)],
         "network": {"source": network, "digest": digest(model)},
         "data": {
@@ -180,7 +181,7 @@ def of_audit(result: AuditResult, *, name: str, reported: float | None = None, *
         indices=attacked.indices,
         network=settings.target or settings.network or result.description,
         reported=reported,
-        flags=[*getattr(result, "flags", ()), *getattr(result.worst, "flags", ())],
+        flags=getattr(result, "flags", getattr(result.worst, "flags", ())),
         **about,
     )
 
@@ -223,7 +224,23 @@ def read(path: str | Path) -> dict[str, Any]:
     places = found["data"].get("indices")
     if places is not None and not (isinstance(places, list) and all(type(place) is int for place in places)):
         raise BadEntry(f"{path}: indices must be whole numbers.")
+    if places is not None and len(set(places)) < len(places):
+        raise BadEntry(f"{path}: indices name a sample twice.")
+    if found["samples"] < 1:
+        raise BadEntry(f"{path}: samples must be at least 1, got {found['samples']}.")
+    if not _is_range(found["clip_values"]):
+        raise BadEntry(f"{path}: clip_values must be the smallest and the largest value, got {found['clip_values']!r}.")
     return found
+
+
+def _is_range(values: list[Any]) -> bool:
+    """Whether it is two numbers, or nested lists of such of one shape; or twice None."""
+    if values == [None, None]:
+        return True
+    try:
+        return len(values) == 2 and np.array(values, dtype=np.float64).shape[0] == 2 and None not in values
+    except (TypeError, ValueError):
+        return False
 
 
 def read_adversarial(path: str | Path) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from art.estimators.classification import PyTorchClassifier
@@ -29,15 +29,26 @@ class NoData(ValueError):
     """Data that cannot be had as they were asked for; the message says why."""
 
 
-def samples(
-    plain: Mapping[str, Any], data: str | None = None, root: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+class Clean(NamedTuple):
+    """What an entry is of, from another place than the entry.
+
+    :param x: Inputs `(N, ...)`.
+    :param labels: Their true classes `(N,)`.
+    :param clip_values: Smallest and largest value of an input; None where the data do not say it.
+    """
+
+    x: np.ndarray
+    labels: np.ndarray
+    clip_values: tuple[float, float] | None = None
+
+
+def samples(plain: Mapping[str, Any], data: str | None = None, root: str | None = None) -> Clean:
     """
     :param plain: An entry, see :func:`art_snn.audit.entry.read`.
-    :param data: The data set, or a file .npz with `x` `(M, ...)` and `y` `(M,)` or `(M, K)`, a test part; the data set
-        that the entry names if None.
+    :param data: The data set, or a file .npz with `x` `(M, ...)` and `y` `(M,)` or `(M, K)`, a test part, and perhaps
+        numbers `low` and `high`; the data set that the entry names if None.
     :param root: Folder of the data set, if it has one.
-    :return: The inputs that the entry is of `(N, ...)`, and their classes `(N,)`.
+    :return: The samples that the entry is of.
     :raises NoData: If they cannot be had.
     """
     if data is not None and data.endswith(".npz"):
@@ -45,8 +56,9 @@ def samples(
         if not {"x", "y"} <= set(found):
             raise NoData(f"{data} must hold arrays x and y, it has {', '.join(found) or 'none'}.")
         x, y = found["x"], found["y"]
+        clip = (float(found["low"]), float(found["high"])) if {"low", "high"} <= set(found) else None
     else:
-        x, y = _loaded(plain, plain["dataset"] if data is None else data, root)
+        x, y, clip = _loaded(plain, plain["dataset"] if data is None else data, root)
     if len(x) != len(y) or y.ndim > 2:
         raise NoData(f"the data have {len(x)} inputs and labels of shape {y.shape}.")
     places = plain["data"].get("indices")
@@ -55,26 +67,29 @@ def samples(
             raise NoData(f"the entry is of samples {min(places)} to {max(places)}, the data have {len(x)}.")
         x, y = x[places], y[places]
     labels = y.argmax(1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(-1)
-    return np.ascontiguousarray(x, dtype=np.float32), labels.astype(np.int64)
+    return Clean(np.ascontiguousarray(x, dtype=np.float32), labels.astype(np.int64), clip)
 
 
-def _loaded(plain: Mapping[str, Any], name: str, root: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """The test part of a data set, as the entry says that it is loaded."""
+def _loaded(
+    plain: Mapping[str, Any], name: str, root: str | None
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+    """The test part of a data set, as the entry says that it is loaded, and its range."""
     if name not in DATASETS:
         raise NoData(f"data {name} is none of {', '.join(DATASETS)}: give its samples as a file .npz of x and y.")
     known, how = DATASETS[name], plain["data"]
     if known.embedded == (root is not None):
         raise NoData(f"{name} is embedded: it has no folder." if root else f"{name} is in a folder: say in which one.")
     if isinstance(how.get("training"), dict):
-        return load_as_trained({**how["training"], "root": root}).test
+        found = load_as_trained({**how["training"], "root": root})
+        return *found.test, found.clip_values
     options = how.get("options")
     if not isinstance(options, dict):
         raise NoData("the entry does not say how its data are loaded: give its samples as a file .npz of x and y.")
     options = {option: value for option, value in options.items() if option in OPTIONS & known.takes}
     if isinstance(options.get("size"), list):
         options["size"] = tuple(options["size"])
-    _, (x, y), _, _ = known.load(*([] if root is None else [root]), **options)
-    return x, y
+    _, (x, y), low, high = known.load(*([] if root is None else [root]), **options)
+    return x, y, (float(low), float(high))
 
 
 @dataclass(frozen=True)
@@ -95,25 +110,26 @@ def verify(
     plain: Mapping[str, Any],
     adversarial: Mapping[str, np.ndarray],
     classifier: PyTorchClassifier,
-    x: np.ndarray,
-    labels: np.ndarray,
+    clean: Clean,
 ) -> list[Check]:
     """
     :param plain: An entry, see :func:`read`.
     :param adversarial: Its adversarial inputs, see :func:`read_adversarial`.
     :param classifier: The network.
-    :param x: The inputs `(N, ...)`, from another place than the entry.
-    :param labels: Their true classes `(N,)`.
+    :param clean: The samples, see :func:`samples`.
     :return: What is claimed, one by one, and whether it holds.
     """
-    x, labels = np.asarray(x, dtype=np.float32), np.asarray(labels, dtype=np.int64)
+    x, labels = np.asarray(clean.x, dtype=np.float32), np.asarray(clean.labels, dtype=np.int64)
     found = np.asarray(adversarial["x_adv"])
     checks = [
         _same("network", plain["network"]["digest"], digest(classifier.model)),
         _same("data", plain["data"]["digest"], of_arrays(x, labels)),
         _same("adversarial inputs", plain["adversarial"]["digest"], of_arrays(found.astype(np.float32))),
     ]
-    shaped = found.shape == x.shape and len(x) == plain["samples"] == len(adversarial["labels"])
+    if clean.clip_values is not None:
+        checks.append(_clip(plain, clean.clip_values))
+    others = [np.shape(adversarial[name]) for name in ("labels", "fooled_by") if name in adversarial]
+    shaped = found.shape == x.shape and len(x) == plain["samples"] and all(other == (len(x),) for other in others)
     words = f"x_adv {found.shape}, clean inputs {x.shape}, {plain['samples']} samples are claimed"
     checks.append(Check("shape", shaped, words))
     if not shaped:
@@ -150,6 +166,16 @@ def _same(claim: str, claimed: str, found: str) -> Check:
     return Check(claim, holds, found if holds else f"the entry's is {claimed}, found {found}")
 
 
+def _clip(plain: Mapping[str, Any], of_data: tuple[float, float]) -> Check:
+    """The range that is claimed is no wider than that of the data."""
+    low, high = plain["clip_values"]
+    ends = (
+        np.array([[low], [high]], dtype=np.float64) if np.ndim(low) == 0 else np.stack([np.ravel(low), np.ravel(high)])
+    )
+    inside = low is not None and bool((ends[0] >= of_data[0]).all() and (ends[1] <= of_data[1]).all())
+    return Check("clip_values", inside, f"{plain['clip_values']}, of the data {list(of_data)}")
+
+
 def _of_inputs(
     plain: Mapping[str, Any],
     adversarial: Mapping[str, np.ndarray],
@@ -159,7 +185,7 @@ def _of_inputs(
 ) -> list[Check]:
     """What the arrays say."""
     distances, near = in_ball(found, x, plain["eps"], NORMS[plain["norm"]])
-    inside, same = _inside(plain, found), np.asarray(adversarial["labels"]).reshape(len(x), -1)[:, 0] == labels
+    inside, same = _inside(plain, found), np.asarray(adversarial["labels"]) == labels
     return [
         Check(
             "range",
@@ -207,7 +233,7 @@ def _of_predictions(
         _count("clean_acc", plain["clean_acc"], int(correct.sum()), total),
         _count("found", plain["found"], robust, total),
     ]
-    if "fooled_by" in adversarial and np.shape(adversarial["fooled_by"]) == (total,):
+    if "fooled_by" in adversarial:
         by = np.asarray(adversarial["fooled_by"])
         claimed, wrong = by >= 0, by == BEFORE
         words = f"{int((claimed & fooled).sum())} of {int(claimed.sum())} that are claimed fool"

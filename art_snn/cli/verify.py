@@ -48,7 +48,7 @@ def verify(entry: Path, x_adv: Path, network: str, data: str | None, root: str |
 
 def _verified(
     entry: Path, x_adv: Path, network: str, data: str | None, root: str | None, device: str
-) -> tuple[list, list[str]]:  # type: ignore[type-arg]
+) -> tuple[list[Any], list[str]]:
     """The checks, and what else to know; what cannot be used names its argument."""
     import numpy as np
 
@@ -59,14 +59,12 @@ def _verified(
     plain = _used("ENTRY", entries.BadEntry, entries.read, entry)
     adversarial = _used("X_ADV", entries.BadEntry, entries.read_adversarial, x_adv)
     hint = "--root" if root is not None else "--data"
-    x, labels = _used(hint, (ValueError, OSError), verification.samples, plain, data, root)
-    y = np.eye(plain["classes"], dtype=np.float32)
+    clean = _used(hint, (ValueError, OSError), verification.samples, plain, data, root)
+    y = np.zeros((len(clean.x), plain["classes"]), dtype=np.float32)
     low, high = plain["clip_values"]
     clip = None if low is None else (np.asarray(low), np.asarray(high))
-    classifier = _used(
-        "--network", (ValueError, OSError), loaded, "network", network, x, y[np.zeros(len(x), int)], clip, device
-    )
-    return verification.verify(plain, adversarial, classifier, x, labels), verification.notes(plain, classifier)
+    classifier = _used("--network", (ValueError, OSError), loaded, "network", network, clean.x, y, clip, device)
+    return verification.verify(plain, adversarial, classifier, clean), verification.notes(plain, classifier)
 
 
 def _used(name: str, errors: Any, function: Callable[..., Any], *arguments: Any) -> Any:
