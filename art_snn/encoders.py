@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,14 +128,64 @@ class PoissonEncoder(Encoder):
         return f"seed={self.seed}" + (", frozen" if self.is_frozen else "")
 
 
-class EventFrames(Encoder):
-    """Event frames `(B, T, P, H, W)`, one frame a time step (P polarities)."""
+class MedianEncoder(Encoder):
+    """Direct encoding of the image after a median filter of 3 x 3 pixels, a defence.
+
+    See Hao et al. (ICLR 2024), Table A3. The image is mirrored at its edges. The gradient of a pixel goes to the one
+    that is its median.
+    """
 
     def forward(self, x: Tensor, time_steps: int) -> Tensor:
-        return x.transpose(0, 1)
+        padded = nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
+        windows = padded.unfold(-2, 3, 1).unfold(-2, 3, 1).flatten(-2)
+        return windows.median(-1).values.unsqueeze(0).expand(time_steps, *x.shape)
+
+    def check(self, shape: tuple[int, ...], time_steps: int) -> None:
+        if len(shape) != 4 or min(shape[-2:]) < 2:
+            raise ValueError(f"x must hold images (B, C, H, W) of at least 2 x 2 pixels, got shape {tuple(shape)}.")
+
+
+class EventFrames(Encoder):
+    """Event frames `(B, T, P, H, W)`, one frame a time step (P polarities).
+
+    :param same_gradient: Whether each frame of a recording has the same gradient, the mean of its frames', as in the
+        attacks of Hao et al. (ICLR 2024, A.2.5). The frames themselves are as they are.
+    """
+
+    def __init__(self, same_gradient: bool = False) -> None:
+        super().__init__()
+        self.same_gradient = same_gradient
+
+    def forward(self, x: Tensor, time_steps: int) -> Tensor:
+        return (_SameGradient.apply(x) if self.same_gradient else x).transpose(0, 1)
 
     def check(self, shape: tuple[int, ...], time_steps: int) -> None:
         if len(shape) < 3 or shape[1] != time_steps:
             raise ValueError(
                 f"x must hold one event frame per time step, shape (B, {time_steps}, ...), got {tuple(shape)}."
             )
+
+
+class _SameGradient(torch.autograd.Function):
+    """The identity, whose gradient is the mean over the frames, for each of them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0].mean(1, keepdim=True).expand_as(grads[0])
+
+
+#: Encoders of images that have a name for settings and files.
+NAMES = ("direct", "poisson", "median")
+
+
+def named(name: str, seed: int | None = None) -> Encoder:
+    """
+    :param name: One of :data:`NAMES`.
+    :param seed: Seed of noise, if it has some.
+    :return: The encoder.
+    """
+    return PoissonEncoder(seed) if name == "poisson" else {"direct": DirectEncoder, "median": MedianEncoder}[name]()

@@ -11,6 +11,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import partial
 from typing import Any, TypeVar
 
+from art_snn.encoders import NAMES
 from art_snn.neurons import RESETS
 
 Settings = TypeVar("Settings")
@@ -239,7 +240,7 @@ STEP_SIZE = partial(
 TIME_STEPS = partial(setting, 8, "Number of time steps T.", Whole(1, 1_000))
 DECAY = partial(setting, 0.9, "Membrane factor λ; 1 is the IF neuron.", Number(above=0.0, most=1.0))
 RESET = partial(setting, "hard", "Reset of the membrane potential after a spike", OneOf(RESETS))
-ENCODER = partial(setting, "direct", check=OneOf(("direct", "poisson")))
+ENCODER = partial(setting, "direct", check=OneOf(NAMES))
 EPOCHS = partial(setting, meaning="Epochs of training.", check=Whole(1, 100_000))
 SEED = partial(setting, 0, check=SEEDS)
 DEVICE = partial(setting, "cpu", "Where it is computed", OneOf(("cpu", "gpu")))

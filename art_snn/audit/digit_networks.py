@@ -17,7 +17,7 @@ from art_snn import datasets, models
 from art_snn._version import __version__
 from art_snn.audit.settings import AuditSettings
 from art_snn.classifier import PyTorchSNNClassifier
-from art_snn.encoders import PoissonEncoder
+from art_snn.encoders import PoissonEncoder, named
 from art_snn.identity import of_arrays
 from art_snn.network import SpikingNetwork
 
@@ -37,7 +37,7 @@ def fresh_network(settings: AuditSettings, seed: int) -> SpikingNetwork:
             time_steps=settings.time_steps,
             decay=settings.decay,
             reset=settings.reset,
-            encoder=PoissonEncoder(seed=seed) if settings.encoder == "poisson" else None,
+            encoder=named(settings.encoder, seed),
         )
 
 

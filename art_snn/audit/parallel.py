@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any
@@ -21,12 +22,16 @@ import joblib
 import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from art_snn.audit.cells import Block, Cell
 from art_snn.audit.solve import Solver
 from art_snn.audit.store import Found
 from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.evaluation import WorstCase
+
+#: How often all workers of a cluster that had the networks may die.
+LOST = 3
 
 #: What one process knows, by the digest of what it was sent: the last only.
 _SOLVERS: dict[str, Solver] = {}
@@ -58,12 +63,33 @@ def solved(
         for each in work:
             yield each, solver.solve(each)
         return
-    sent = _packed(solver)
-    digest = hashlib.sha256(sent.data).hexdigest()
-    threads = max(1, joblib.cpu_count() // jobs)
-    with _backend(jobs, cluster):
+    sent, left, lost = _packed(solver), list(work), 0
+    while left:
+        try:
+            for each, found in _sent(sent, left, jobs, cluster):
+                left.remove(each)
+                yield each, found
+        except TerminatedWorkerError as error:
+            raise ValueError(
+                "jobs must be fewer: a process was killed, as a system does that runs out of memory. What was finished "
+                "is kept."
+            ) from error
+        except CancelledError as error:  # what a worker had died with it, networks and samples as well: send them again
+            lost += 1
+            if lost > LOST:
+                raise ValueError(
+                    f"cluster {cluster!r} has lost its workers {lost} times. What was finished is kept."
+                ) from error
+
+
+def _sent(
+    sent: np.ndarray, work: Sequence[Cell | Block], jobs: int, cluster: str | None
+) -> Iterator[tuple[Cell | Block, Found | WorstCase]]:
+    """What the workers find, as it comes."""
+    digest, threads = hashlib.sha256(sent.data).hexdigest(), max(1, joblib.cpu_count() // jobs)
+    with _backend(jobs, cluster, sent):
         found = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(
-            joblib.delayed(_solve)(digest, sent, each, threads) for each in work
+            joblib.delayed(_solve)(digest, sent, each, threads) for each in tuple(work)
         )
         try:
             yield from found
@@ -141,7 +167,7 @@ def _is_installed(name: str) -> bool:
 
 
 @contextmanager
-def _backend(jobs: int, cluster: str | None) -> Iterator[None]:
+def _backend(jobs: int, cluster: str | None, sent: np.ndarray) -> Iterator[None]:
     if cluster is None:
         with joblib.parallel_config(backend="loky", n_jobs=jobs):
             yield
@@ -151,10 +177,10 @@ def _backend(jobs: int, cluster: str | None) -> Iterator[None]:
     except ImportError as error:
         raise ValueError("cluster needs Dask: pip install 'art-snn[dask]'.") from error
     try:
-        client = Client(cluster, timeout="30s")
+        client = Client(cluster, timeout="10s")
     except (OSError, ValueError) as error:
         raise ValueError(f"cluster {cluster!r} cannot be reached: {error}.") from error
-    with client, joblib.parallel_config(backend="dask", client=client, wait_for_workers_timeout=60):
+    with client, joblib.parallel_config(backend="dask", client=client, scatter=[sent], wait_for_workers_timeout=60):
         yield
 
 

@@ -106,6 +106,9 @@ class AuditSettings:
         meaning="Seed of data split and target; the second network's is one higher. With a target, of the order of the "
         "test samples."
     )
+    same_gradient: bool = setting(
+        False, "Give every frame of an event recording the same gradient, the mean of its frames', as the paper does."
+    )
     repeats: int = setting(1, "Seeds of each attack's random numbers, from seed on.", Whole(1, 1_000))
     batch_size: int = setting(128, "Samples of one batch, which bounds the memory.", Whole(1, 10**6))
     device: str = shared.DEVICE()

@@ -12,7 +12,7 @@ from pathlib import Path
 from art_snn.audit.cells import SCHEMA, Block, Cell
 from art_snn.audit.metrics import Row, check_same_samples
 from art_snn.evaluation import WorstCase
-from art_snn.files import replacing
+from art_snn.files import replacing, sweep
 
 #: An attack's row, and what the search for its γ found.
 Found = tuple[Row, list[Row]]
@@ -21,13 +21,14 @@ Found = tuple[Row, list[Row]]
 class Store:
     """The cells of a folder.
 
-    :param folder: Their folder; it is made.
+    :param folder: Their folder, which this run holds; it is made.
     :param untouched: Rows of attacked and held-out samples in this run, with whose samples what is kept must agree.
     """
 
     def __init__(self, folder: Path, untouched: Found) -> None:
         self.folder, self.untouched = folder, untouched
         folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder, ("*",))  # what a killed run was writing
 
     def cell(self, key: str) -> Found | None:
         """

@@ -24,7 +24,7 @@ from art_snn.audit.digit_networks import classifier_for, fresh_network, trained
 from art_snn.audit.settings import HELD_OUT, SCENARIOS, AuditSettings
 from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.datasets.table import DATASETS, DataEntry
-from art_snn.encoders import PoissonEncoder
+from art_snn.encoders import EventFrames, PoissonEncoder
 from art_snn.identity import differences, of_arrays, unlike
 from art_snn.network import SpikingNetwork
 
@@ -96,12 +96,21 @@ def subjects_of(settings: AuditSettings, networks: Path | None, advance: Callabl
     else:
         found = own(settings) if settings.target is None else given(settings)
         advance()
-    if settings.sources is None:
-        return found
-    target = found.target
-    x, y, clip = found.attacked.x, found.attacked.y, target.clip_values
-    sources = {where: loaded("sources", where, x, y, clip, settings.device) for where in settings.sources}
-    return replace(found, sources=sources)
+    x, y, clip = found.attacked.x, found.attacked.y, found.target.clip_values
+    sources = {where: loaded("sources", where, x, y, clip, settings.device) for where in settings.sources or ()}
+    found = replace(found, sources=sources)
+    if settings.same_gradient:
+        _give_the_same_gradient(found)
+    return found
+
+
+def _give_the_same_gradient(subjects: Subjects) -> None:
+    """To all frames of a recording, along every chain."""
+    for each in filter(None, (subjects.target, subjects.second, *subjects.sources.values())):
+        encoder = getattr(each.model, "encoder", None)
+        if not isinstance(encoder, EventFrames):
+            raise ValueError(f"same_gradient is for event frames; inputs have shape {tuple(each.input_shape)}.")
+        encoder.same_gradient = True
 
 
 def loaded(
@@ -179,7 +188,7 @@ def given(settings: AuditSettings) -> Subjects:
     data = _data(settings, paths, recipes)
     recipe = recipes[0]
     converted = "converted " if recipe["converted"] else ""
-    noise = ", Poisson encoding" if recipe["encoder"] == "poisson" else ""
+    encoding = {"poisson": ", Poisson encoding", "median": ", median filter"}.get(recipe["encoder"], "")
     x, labels = data.test
     _check_eps(settings, x, data.clip_values[1] - data.clip_values[0])
     unseen = unlike(x, data.learned[0], data.held_out[0])
@@ -205,7 +214,12 @@ def given(settings: AuditSettings) -> Subjects:
         held_out,
         attacked,
         f"{trained_by}{converted}{recipe['network']} (width {recipe['width']:g}) on {DATASETS[recipe['data']].title}, "
-        f"T = {recipe['time_steps']}, λ = {recipe['decay']:g}, {recipe['reset']} reset{noise}, seed {recipe['seed']}"
+        + (
+            f"T = {recipe['time_steps']}, λ = {recipe['decay']:g}, {recipe['reset']} reset{encoding}"
+            if recipe.get("spiking", True)
+            else "without spikes"
+        )
+        + f", seed {recipe['seed']}"
         + (
             f", without {len(x) - len(unseen)} test samples that equal a training sample"
             if len(unseen) < len(x)
@@ -433,12 +447,10 @@ def _recipe(path: str) -> dict[str, Any]:
     return recipe | spiking | {"converted": True, "encoder": "poisson" if encoder == "poisson" else "direct"}
 
 
-def _classifier(path: str, data: Any, device: str) -> PyTorchSNNClassifier:
+def _classifier(path: str, data: Any, device: str) -> PyTorchClassifier:
     from art_snn.training.loop import classifier_for
 
-    network = models.load_network(path)
-    if not isinstance(network, SpikingNetwork):
-        raise ValueError(f"{path} is a network without spikes: an audit compares chains, which it has not.")
-    if isinstance(network.encoder, PoissonEncoder):
-        network.encoder.freeze()
+    network = models.load_network(path).eval()
+    if isinstance(encoder := getattr(network, "encoder", None), PoissonEncoder):
+        encoder.freeze()
     return classifier_for(network, data, device)

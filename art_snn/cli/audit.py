@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from click.core import ParameterSource
 
 from art_snn.cli.options import SettingsCommand
 from art_snn.cli.program import checked, data_at_root, need, plain_errors, writable
+from art_snn.cli.progress import progress
 from art_snn.terminal import check_interrupt
 
 
@@ -164,7 +163,7 @@ def _run_audit(
             written.append(entries.write(plain, out / "entry.json"))
         check_interrupt()
 
-    with _progress() as (start, advance):
+    with progress() as (start, advance):
         result = run_audit(settings, out, start, advance, write, jobs=jobs, cluster=cluster)
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     console.print(report.headline(result), soft_wrap=True, markup=False)
@@ -177,41 +176,3 @@ def _run_audit(
     console.print(report.verdict(result), soft_wrap=True, markup=False)
     for path in written:
         console.print(f"wrote {path}", soft_wrap=True, markup=False)
-
-
-@contextmanager
-def _progress() -> Iterator[tuple[Callable[[str, int], None], Callable[[], None]]]:
-    """A progress bar on the error stream, one line a stage: how to start a stage, and how to advance it."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console) as progress:
-
-        def start(what: str, total: int) -> None:
-            check_interrupt()
-            for task in progress.tasks:
-                progress.update(task.id, completed=task.total)
-            progress.add_task(what, total=total)
-            if not console.is_terminal:  # a file shows the bars in the end only
-                console.print(f"{what}: {total} steps", highlight=False)
-
-        def advance() -> None:
-            check_interrupt()
-            progress.advance(progress.tasks[-1].id)
-
-        yield start, advance

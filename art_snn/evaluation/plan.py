@@ -169,6 +169,6 @@ PLANS = {
                 Member(Square, None, {"max_iter": 500}),
             ),
         ),
-        Plan("fast", 1, (_sapgd(AnnealedHART(5), 5),)),
+        Plan("fast", 2, (_sapgd(AnnealedHART(6), 6),)),
     )
 }

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from art_snn._version import __version__
-from art_snn.encoders import DirectEncoder, Encoder, EventFrames, PoissonEncoder
+from art_snn.encoders import DirectEncoder, Encoder, EventFrames, MedianEncoder, PoissonEncoder, named
 from art_snn.files import json_text, replacing
 from art_snn.models.architecture import Architecture
 from art_snn.models.conversion import with_spikes
@@ -214,13 +214,12 @@ def _written(architecture: dict[str, Any]) -> dict[str, Any]:
     if isinstance(encoder, PoissonEncoder):
         arguments["encoder"] = {"name": "poisson", "seed": encoder.seed}
     elif encoder is not None:
-        arguments["encoder"] = {"name": {DirectEncoder: "direct", EventFrames: "events"}[type(encoder)]}
+        known = {DirectEncoder: "direct", MedianEncoder: "median", EventFrames: "events"}
+        arguments["encoder"] = {"name": known[type(encoder)]}
     return architecture | {"arguments": arguments}
 
 
 def _encoder(written: dict[str, Any] | None) -> Encoder | None:
     if written is None:
         return None
-    if written["name"] == "poisson":
-        return PoissonEncoder(seed=written["seed"])
-    return {"direct": DirectEncoder, "events": EventFrames}[written["name"]]()
+    return EventFrames() if written["name"] == "events" else named(written["name"], written.get("seed"))

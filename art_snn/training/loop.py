@@ -21,10 +21,11 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from art_snn import models
+from art_snn import settings as shared
 from art_snn.chains import STBP, get_chain
 from art_snn.chains.table import TABLE
 from art_snn.classifier import PyTorchSNNClassifier
-from art_snn.encoders import Encoder, EventFrames, PoissonEncoder
+from art_snn.encoders import Encoder, EventFrames, PoissonEncoder, named
 from art_snn.files import held, sweep
 from art_snn.identity import versions
 from art_snn.network import SpikingNetwork
@@ -327,11 +328,9 @@ def fresh_network(settings: TrainSettings, data: Data, rank: int = 0) -> Any:
     :param rank: Index of the process: each draws Poisson noise of its own.
     :return: The network, with weights of the settings' seed.
     """
-    encoder: Encoder | None = None
-    if settings.of_events:
-        encoder = EventFrames()
-    elif settings.encoder == "poisson":
-        encoder = PoissonEncoder(seed=noise_seed(settings.seed, rank))
+    encoder: Encoder | None = EventFrames() if settings.of_events else None
+    if not settings.of_events and not shared.is_default(settings, "encoder"):
+        encoder = named(settings.encoder, noise_seed(settings.seed, rank))
     arguments: dict[str, Any] = {
         "time_steps": settings.time_steps,
         "decay": settings.decay,
