@@ -150,6 +150,17 @@ class TestPairing:
         assert "2 of 3 differences are found" in text
         assert "Only in A: pgd WBA hart at ε = 0.15." in text and "Only in B: pgd WBA hart at ε = 0.2." in text
 
+    def test_a_difference_that_chance_makes_among_so_many_is_not_found(self, tmp_path):
+        chains = [("pgd", "WBA", chain, 0.15) for chain in ("hart", "rga", "stbp")]
+        first, second = "f" * 12 + "r" * 88, "r" * 12 + "fff" + "r" * 85
+        found = compare.compare(
+            folder(tmp_path / "a", *((*chain, first) for chain in chains)),
+            folder(tmp_path / "b", *((*chain, second) for chain in chains)),
+        )
+        assert all(line.p < 0.05 < line.adjusted and not line.found for line in found.lines)
+        alone = compare.compare(folder(tmp_path / "c", one(first)), folder(tmp_path / "d", one(second)))
+        assert alone.lines[0].p == found.lines[0].p == alone.lines[0].adjusted and alone.lines[0].found
+
     def test_repetitions_are_paired_in_the_order_of_their_seeds(self, tmp_path):
         def seeded(*seeds):
             def change(plain):
@@ -238,6 +249,12 @@ class TestReading:
             plain["results"][0]["outcomes"] = "fx"
             return plain
 
+        def nowhere(plain):
+            del plain["settings"]["norm"]
+            return plain
+
+        with pytest.raises(compare.NoAudit, match="does not say in which norm"):
+            folder(tmp_path / "d", one("fr"), change=nowhere)
         with pytest.raises(compare.NoAudit, match="is of 2, 3 samples at once"):
             folder(tmp_path / "a", one("fr"), attacked=[0, 1, 2])
         with pytest.raises(compare.NoAudit, match="two results of one attack"):
