@@ -15,7 +15,7 @@ from torch import nn
 
 from art_snn import LIF, PyTorchSNNClassifier, SpikingNetwork, adapt, datasets, evaluate, models
 from art_snn.audit import AuditSettings, entry, report, run_audit, verify
-from art_snn.audit.subjects import load_as_trained, loader_options
+from art_snn.audit.subjects import as_trained, load_as_trained, loader_options
 from art_snn.chains import HART
 from art_snn.cli import main
 from art_snn.datasets.table import DATASETS, DataEntry
@@ -207,8 +207,9 @@ class TestClaims:
         assert set(failed(case)) >= {"range"} and "ball" not in failed(case)
 
     def test_the_range_that_is_claimed_is_that_of_the_data(self, case):
-        case.plain["clip_values"] = [-0.5, 1.5]
-        assert failed(case) == ["clip_values"]
+        for wider in ([-0.5, 1.0], [0.0, 1.5]):
+            case.plain["clip_values"] = wider
+            assert failed(case) == ["clip_values"]
         case.plain["clip_values"] = [None, None]
         assert failed(case) == ["clip_values"]
         case.clean = case.clean._replace(clip_values=None)
@@ -339,6 +340,14 @@ class TestSamples:
     def test_options_of_event_data_have_the_networks_steps(self):
         assert loader_options(DATASETS["event-digits"], 4, 5) == {"seed": 4, "time_steps": 5, "size": (32, 32)}
         assert loader_options(DATASETS["digits"], 4, 5) == {"seed": 4}
+
+    def test_of_a_converted_network_have_its_steps_and_the_scale_that_was_found(self, tmp_path):
+        settings = {"data": "event-digits", "time_steps": 4, "scale": "max", "root": "/", "device": "cpu", "seed": 1}
+        architecture = {"name": "vgg_dvs", "arguments": {}, "converted": {"time_steps": 7, "thresholds": []}}
+        training = {"settings": settings, "scale": 3.0}
+        (tmp_path / "a.json").write_text(json.dumps({"architecture": architecture, "training": training, "schema": 2}))
+        expected = {"data": "event-digits", "time_steps": 7, "scale": 3.0, "seed": 1}
+        assert as_trained(str(tmp_path / "a.json")) == expected
 
 
 class TestOtherAudits:
