@@ -35,7 +35,7 @@ def cheap(monkeypatch):
 @pytest.fixture(scope="module")
 def digits():
     (x_train, y_train), (x, y), _, _ = datasets.digits(seed=0)
-    return (x_train, y_train), (x[:60], y[:60])
+    return (x_train, y_train), (x[:120], y[:120])
 
 
 def body(hidden=(60, 40), **neuron):
@@ -52,7 +52,7 @@ def wrap(network, **given):
         network,
         nn.CrossEntropyLoss(),
         (1, 8, 8),
-        classes,
+        10,
         optimizer,
         clip_values=(0.0, 1.0),
         device_type="cpu",

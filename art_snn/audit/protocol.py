@@ -48,6 +48,7 @@ class AuditResult:
         if none was asked for.
     :param checks: What was examined to see whether the figures can be trusted.
     :param examples: Clean images, and their adversarial images by chain, of the white-box attack at the tables' ε.
+    :param subjects: Networks and samples; None if they are not there any more.
     :raises ValueError: If the rows are not of the same samples.
     """
 
@@ -64,6 +65,7 @@ class AuditResult:
     worst: WorstCase | None = None
     checks: list[Flag] = field(default_factory=list)
     examples: dict[str, np.ndarray] = field(default_factory=dict)
+    subjects: Subjects | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.check()
@@ -179,6 +181,7 @@ def _run(
         len(subjects.held_out.x),
         None if attacked.indices is None else [int(index) for index in attacked.indices],
         subjects.data,
+        subjects=subjects,
     )
     work: list[Cell | Block] = [*planned(settings, subjects), *blocks(settings, subjects)]
     start("attacks", len(work))

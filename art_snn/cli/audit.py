@@ -57,6 +57,8 @@ FLAGGED = 3
 )
 @click.option("--cluster", help="Address of a Dask cluster's scheduler, whose workers attack instead.")
 @click.option("--strict", is_flag=True, help="Exit with code 3 if a check speaks against the figures.")
+@click.option("--entry", help="Write entry.json too, a leaderboard entry of that name, for art-snn verify.")
+@click.option("--reported", type=float, help="Robust accuracy that others reported, in per cent, for the entry.")
 @click.pass_context
 def audit(
     context: click.Context,
@@ -66,6 +68,8 @@ def audit(
     jobs: int | None,
     cluster: str | None,
     strict: bool,
+    entry: str | None,
+    reported: float | None,
     **options: Any,
 ) -> None:
     """Attack a spiking network under every backward chain.
@@ -80,11 +84,12 @@ def audit(
     with plain_errors(f"What was finished is kept in {out}: give the same command again to go on."):
         settings = _read(context, config, options)
         need(settings.device)
+        _check_entry(settings, entry, reported)
         with data_at_root():
             if dry_run:
                 _forecast(settings, jobs)
             else:
-                trusted = _run_audit(settings, writable(out), jobs, cluster)
+                trusted = _run_audit(settings, writable(out), jobs, cluster, entry, reported)
                 if strict and not trusted:
                     context.exit(FLAGGED)
 
@@ -134,7 +139,21 @@ def _forecast(settings: Any, jobs: int | None) -> None:
     )
 
 
-def _run_audit(settings: Any, out: Path, jobs: int | None, cluster: str | None) -> bool:
+def _check_entry(settings: Any, entry: str | None, reported: float | None) -> None:
+    """What an entry wants is said before an audit runs, not after."""
+    from art_snn.audit.settings import NO_PLAN
+
+    if entry is not None and settings.plan == NO_PLAN:
+        raise click.BadParameter("an entry is of the worst case: plan must not be none.", param_hint="--entry")
+    if reported is not None and entry is None:
+        raise click.BadParameter("reported belongs to entry.", param_hint="--reported")
+    if reported is not None and not 0.0 <= reported <= 100.0:
+        raise click.BadParameter(f"reported must be from 0 to 100, got {reported:g}.", param_hint="--reported")
+
+
+def _run_audit(
+    settings: Any, out: Path, jobs: int | None, cluster: str | None, entry: str | None, reported: float | None
+) -> bool:
     """Whether nothing speaks against the figures."""
     from rich.console import Console
 
@@ -146,6 +165,11 @@ def _run_audit(settings: Any, out: Path, jobs: int | None, cluster: str | None) 
     def write(result: Any) -> None:
         check_interrupt()
         written.extend(report.write_files(result, out))
+        if entry is not None:
+            from art_snn.audit import entry as entries
+
+            plain = entries.of_audit(result, name=entry, reported=reported)
+            written.append(entries.write(plain, out / "entry.json"))
         check_interrupt()
 
     with progress() as (start, advance):

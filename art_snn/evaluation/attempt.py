@@ -137,16 +137,36 @@ def _judged(
     if found.shape != x.shape:
         raise ValueError(f"an attack gave {found.shape} for inputs of shape {x.shape}.")
     found = found.astype(np.float32)
-    distances = distance(found, x, norm)
-    valid = np.isfinite(found).reshape(len(found), -1).all(1)
-    largest = np.abs(np.where(np.isfinite(found), found, 0)).reshape(len(found), -1).max(1)
-    slack = ROUNDING * np.maximum(1.0, largest) * (1.0 if norm == np.inf else math.sqrt(found[0].size))
-    valid &= distances <= eps + slack
+    distances, valid = in_ball(found, x, eps, norm)
     if classifier.clip_values is not None:
-        low, high = (np.asarray(value, dtype=np.float32) for value in classifier.clip_values)
-        loose = ROUNDING * max(1.0, float(np.abs(high).max()))
-        valid &= ((found >= low - loose) & (found <= high + loose)).reshape(len(found), -1).all(1)
+        valid &= in_range(found, classifier.clip_values)
     return found, distances, valid
+
+
+def in_ball(found: np.ndarray, x: np.ndarray, eps: float, norm: float) -> tuple[np.ndarray, np.ndarray]:
+    """
+    :param found: Inputs `(N, ...)`.
+    :param x: The inputs that they are of, `(N, ...)`.
+    :param eps: ε.
+    :param norm: A norm p >= 1, or infinity.
+    :return: How far each is from its own, `(N,)`, and whether it is finite and no farther than ε, but for rounding.
+    """
+    distances, finite = distance(found, x, norm), np.isfinite(found)
+    largest = np.abs(np.where(finite, found, 0)).reshape(len(found), -1).max(1)
+    slack = ROUNDING * np.maximum(1.0, largest) * (1.0 if norm == np.inf else math.sqrt(found[0].size))
+    return distances, np.logical_and(finite.reshape(len(found), -1).all(1), distances <= eps + slack)
+
+
+def in_range(found: np.ndarray, clip_values: tuple[Any, Any]) -> np.ndarray:
+    """
+    :param found: Inputs `(N, ...)`.
+    :param clip_values: Smallest and largest value of an input, numbers or arrays.
+    :return: Whether each lies between them, but for rounding, `(N,)`.
+    """
+    low, high = (np.asarray(value, dtype=np.float32) for value in clip_values)
+    loose = ROUNDING * max(1.0, float(np.abs(high).max()))
+    inside = (found >= low - loose) & (found <= high + loose)
+    return np.all(inside.reshape(len(found), -1), axis=1)
 
 
 def distance(found: np.ndarray, x: np.ndarray, norm: float) -> np.ndarray:

@@ -63,7 +63,7 @@ def _batch_dependent(sample: Sample) -> Flag:
     few = sample.x[: min(16, len(sample.x))]
     together = sample.logits(few, len(few))
     alone = np.concatenate([sample.logits(one[None], 1) for one in few])
-    sample.logits(sample.x[::-1])
+    sample.logits(np.ascontiguousarray(sample.x[::-1]))
     after = sample.logits(few, len(few))
     moved = np.maximum(np.abs(alone - together), np.abs(after - together)).max(1) / _spread(together)
     share = float((moved > SAME).mean())
