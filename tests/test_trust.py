@@ -29,7 +29,7 @@ def cheap(monkeypatch):
 
     monkeypatch.setattr(sys.modules["art_snn.evaluation.trust.examine"], "SAMPLES", 24)
     monkeypatch.setattr(attacks, "LONG", 60)
-    monkeypatch.setattr(planted, "TRIED", 4)
+    monkeypatch.setattr(planted, "TRIED", 5)
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,7 @@ def of_audit(result: AuditResult, *, name: str, reported: float | None = None, *
         training = as_trained(settings.target)
         dataset, source = str(training["data"]), {"training": training}
     elif settings.network is None:
-        dataset, source = "digits", {"options": {"seed": settings.seed, "test_size": TEST_SHARE}}
+        dataset, source = settings.data, {"options": {"seed": settings.seed, "test_size": TEST_SHARE}}
     elif settings.data in DATASETS:
         dataset, source = settings.data, {"options": loader_options(DATASETS[settings.data], settings.seed, steps)}
     else:

@@ -21,7 +21,7 @@ from art_snn import settings as shared
 from art_snn.attacks import ATTACKS
 from art_snn.attacks.checks import class_indices
 from art_snn.audit.digit_networks import classifier_for, fresh_network, trained
-from art_snn.audit.settings import HELD_OUT, SCENARIOS, AuditSettings
+from art_snn.audit.settings import ARRAYS, HELD_OUT, SCENARIOS, AuditSettings
 from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.datasets.table import DATASETS, DataEntry
 from art_snn.encoders import EventFrames, PoissonEncoder
@@ -270,6 +270,8 @@ def own(settings: AuditSettings) -> Subjects:
 
 def _test_part(settings: AuditSettings, network: Any) -> tuple[np.ndarray, np.ndarray, float, float, str]:
     """Test samples and one-hot labels, smallest and largest value, and the data's title."""
+    if settings.data == ARRAYS:
+        raise ValueError(f"data must be a data set or a file: {ARRAYS} are what art_snn.audit.run is given.")
     if settings.data not in DATASETS:
         x, y, low, high = _arrays(settings.data, network)
         return x, y, low, high, Path(settings.data).name

@@ -66,10 +66,8 @@ def flag(sample: Sample) -> Flag:
         return Flag(name, None, MISSED, meaning, False)
     found = planted(sample, layer)
     tried = found.found + found.missed
-    if not tried:
-        meaning = (
-            f"nothing could be planted: of {found.failed} set-ups none was of use, features or random points decide."
-        )
+    if tried < TRIED / 2:
+        meaning = f"too little could be planted: {found.failed} set-ups were of no use (equal features, or too easy)."
         return Flag(name, None, MISSED, meaning, False)
     missed = found.missed / tried
     meaning = (
