@@ -19,11 +19,12 @@ from art_snn.audit.subjects import as_trained, load_as_trained, loader_options
 from art_snn.chains import HART
 from art_snn.cli import main
 from art_snn.datasets.table import DATASETS, DataEntry
-from art_snn.evaluation import Member
+from art_snn.evaluation import Flag, Member
 from art_snn.identity import of_arrays, versions
 from art_snn.training import TrainSettings, train
 
 TINY = {"epochs": 3, "samples": 40, "sweep": (), "chains": ("hart",), "attacks": ("fgsm",), "plan": "fast"}
+TINY |= {"checks": False}
 
 #: What an entry of RobustBench has.
 ROBUSTBENCH = {
@@ -101,25 +102,18 @@ class TestEntry:
         assert plain["unreliable"] is False and plain["flags"] == [] and plain["versions"] == versions()
 
     def test_says_which_flags_are_raised(self, made, case):
-        @dataclasses.dataclass
-        class Flag:
-            name: str
-            value: float
-            limit: float
-            meaning: str
-
         result, _ = made
-        flags = [Flag("unfinished", 7.0, 5.0, "it goes on"), {"name": "saturated-loss"}, SimpleNamespace(name="other")]
+        flags = [Flag("unfinished", 7.0, 5.0, "it goes on", True)]
         plain = entry.entry(result.worst, case.classifier, case.clean.x, name="a", dataset="digits", flags=flags)
         assert plain["unreliable"] is True
         assert plain["flags"][0] == {"name": "unfinished", "value": 7.0, "limit": 5.0, "meaning": "it goes on"}
-        assert [flag["name"] for flag in plain["flags"]] == ["unfinished", "saturated-loss", "other"]
         assert "Flag unfinished: it goes on (7.0, limit 5.0)." in verify.notes(plain, case.classifier)
 
     def test_takes_flags_of_an_audit(self, made, monkeypatch):
         result, _ = made
-        monkeypatch.setattr(result, "flags", [{"name": "few-samples"}], raising=False)
-        assert entry.of_audit(result, name="a")["flags"] == [{"name": "few-samples"}]
+        few = {"name": "few-samples", "value": 0.3, "limit": 0.2, "meaning": "few"}
+        monkeypatch.setattr(result, "checks", [Flag(**few, raised=True), Flag("other", 0.0, 1.0, "", False)])
+        assert entry.of_audit(result, name="a")["flags"] == [few]
 
     def test_of_adapted_networks_has_their_neurons_as_described(self):
         class Own(nn.Module):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -25,7 +25,7 @@ from art_snn.audit.protocol import AuditResult
 from art_snn.audit.subjects import TEST_SHARE, as_trained, loader_options
 from art_snn.datasets.table import DATASETS
 from art_snn.engine.problem import named
-from art_snn.evaluation import WorstCase
+from art_snn.evaluation import Flag, WorstCase
 from art_snn.evaluation.attempt import in_ball
 from art_snn.files import json_text, replacing
 from art_snn.identity import is_plain, of_arrays, of_network, versions
@@ -70,7 +70,7 @@ def entry(
     indices: Iterable[int] | None = None,
     network: str | None = None,
     reported: float | None = None,
-    flags: Iterable[Any] = (),
+    flags: Iterable[Flag] = (),
     **about: Any,
 ) -> dict[str, Any]:
     """
@@ -85,7 +85,7 @@ def entry(
         given.
     :param network: Where the network is from, in words.
     :param reported: Robust accuracy that others reported of it, in per cent.
-    :param flags: What speaks against the figure: objects or dictionaries with `name`, `value`, `limit` and `meaning`.
+    :param flags: What speaks against the figure.
     :param about: More to say of it: `authors`, `link`, `venue`, `footnote`, `additional_data`.
     :return: The entry, as plain values.
     :raises ValueError: If the inputs are not those of the result, or an adversarial input lies outside ε, as of a
@@ -104,7 +104,7 @@ def entry(
         raise ValueError(f"reported must be in per cent, from 0 to 100, got {reported!r}.")
     if unknown := set(about) - set(ABOUT):
         raise ValueError(f"about must be some of {', '.join(ABOUT)}, got {', '.join(sorted(unknown))}.")
-    model, warnings = classifier.model, [_flag(flag) for flag in flags]
+    model, warnings = classifier.model, [_plain(flag) for flag in flags]
     members = result.members
     low, high = classifier.clip_values if classifier.clip_values is not None else (None, None)
     plain = {
@@ -181,7 +181,7 @@ def of_audit(result: AuditResult, *, name: str, reported: float | None = None, *
         indices=attacked.indices,
         network=settings.target or settings.network or result.description,
         reported=reported,
-        flags=getattr(result, "flags", getattr(result.worst, "flags", ())),
+        flags=result.flags,
         **about,
     )
 
@@ -325,9 +325,5 @@ def _shown(value: Any) -> Any:
     return {"shape": list(value.shape), "smallest": float(value.min()), "largest": float(value.max())}
 
 
-def _flag(flag: Any) -> dict[str, Any]:
-    if isinstance(flag, Mapping):
-        return dict(flag)
-    if is_dataclass(flag) and not isinstance(flag, type):
-        return asdict(flag)
-    return {name: getattr(flag, name, None) for name in ("name", "value", "limit", "meaning")}
+def _plain(flag: Flag) -> dict[str, Any]:
+    return {name: value for name, value in asdict(flag).items() if name != "raised"}

@@ -9,8 +9,9 @@ many processes at once, in `parallel`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -184,8 +185,8 @@ def _run(
         subjects=subjects,
     )
     work: list[Cell | Block] = [*planned(settings, subjects), *blocks(settings, subjects)]
-    start("attacks", len(work))
     keys, store, parts = Keys(settings, subjects), Store(folder, solver.untouched()), []
+    start("attacks", len({keys.of(each) for each in work}))
     found = _found(work, keys, store, solver, advance, jobs, cluster)
     for each in work:
         what = found[each]
@@ -214,22 +215,33 @@ def _found(
     cluster: str | None,
 ) -> dict[Cell | Block, Found | WorstCase]:
     """What all cells found: what is kept, and the rest as it comes."""
-    by_key = {each: keys.of(each) for each in work}
-    found: dict[Cell | Block, Found | WorstCase] = {}
-    for each, key in by_key.items():
-        if (kept := store.get(each, key)) is not None:
-            found[each] = kept
+    by_key: dict[str, list[Cell | Block]] = {}  # two names may stand for one and the same
+    for each in work:
+        by_key.setdefault(keys.of(each), []).append(each)
+    found = {}
+    for key, (first, *_) in by_key.items():
+        if (kept := store.get(first, key)) is not None:
+            found[key] = kept
             advance()
-    missing = [each for each in work if each not in found]
     # The longest first, so that no process waits for one that another began at the end.
-    missing.sort(key=lambda each: isinstance(each, Cell))
+    missing = {same[0]: key for key, same in by_key.items() if key not in found}
+    ordered = sorted(missing, key=lambda each: isinstance(each, Cell))
     if missing:
         number = processes(jobs, len(missing), solver.settings.device)
-        for each, what in solved(missing, solver, jobs=number, cluster=cluster):
+        for each, what in solved(ordered, solver, jobs=number, cluster=cluster):
             advance()  # an interruption that was swallowed meanwhile is raised here: what it touched is not kept
-            store.put(by_key[each], what)
-            found[each] = what
-    return found
+            store.put(missing[each], what)
+            found[missing[each]] = what
+    return {each: _called(found[key], each) for key, same in by_key.items() for each in same}
+
+
+def _called(found: Found | WorstCase, work: Cell | Block) -> Found | WorstCase:
+    """What was found under what it is called here: what decides it is the same, its names need not be."""
+    if isinstance(found, WorstCase) or isinstance(work, Block):
+        return found
+    names: dict[str, Any] = {"attack": work.attack, "scenario": work.scenario, "chain": work.chain}
+    row, search = found
+    return replace(row, **names), [replace(tried, **names) for tried in search]
 
 
 def _percent(solver: Solver, classifier: object) -> float:

@@ -57,11 +57,12 @@ def run(
     :raises ValueError: If an argument is out of its range, or they do not fit each other.
     """
     settings = {"plan": NO_PLAN, "checks": False} | settings
+    seed: Any = settings.get("seed", 0)
     subjects = None
     if classifier is not None:
         if x is None or y is None:
             raise ValueError("x and y must be given with classifier: the samples that it is attacked on.")
-        subjects = _given(classifier, x, y, second, sources or {}, held_out, int(settings.get("seed", 0)))
+        subjects = _given(classifier, x, y, second, sources or {}, held_out, int(seed))
         given: dict[str, Any] = {
             "network": type(classifier.model).__name__,
             "data": ARRAYS,

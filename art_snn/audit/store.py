@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from art_snn.audit.cells import SCHEMA, Block, Cell
@@ -70,14 +70,7 @@ class Store:
         :param key: Its key.
         :return: What it found, if it was finished.
         """
-        if isinstance(work, Block):
-            return self.block(key)
-        if (found := self.cell(key)) is None:
-            return None
-        # What decides it is the same; what it was called then need not be.
-        names = {"attack": work.attack, "scenario": work.scenario, "chain": work.chain, "eps": work.eps}
-        row, search = found
-        return replace(row, **names), [replace(tried, **names) for tried in search]
+        return self.cell(key) if isinstance(work, Cell) else self.block(key)
 
     def put(self, key: str, found: Found | WorstCase) -> None:
         """
