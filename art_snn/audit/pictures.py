@@ -1,0 +1,220 @@
+"""Figures of inputs and spikes: a few examples, their perturbations, the frames of a recording, and who spikes when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from art_snn.attacks import attack as attack_of
+from art_snn.audit.columns import column
+from art_snn.audit.drawing import COLOURS, DIFFERENCE, LETTERS, Picture, as_picture, canvas, plain
+from art_snn.audit.examples import CLEAN, TRUE
+from art_snn.audit.protocol import AuditResult
+
+#: All figures of this module.
+NAMES = ("examples", "perturbations", "frames", "spikes")
+
+#: Frames of a recording that are shown.
+FRAMES = 10
+
+_ON, _OFF = np.array([0.0, 0.447, 0.698]), np.array([0.902, 0.624, 0.0])  # blue and orange
+
+
+def all_pictures(result: AuditResult) -> Iterator[Picture]:
+    """
+    :param result: An audit's findings.
+    :return: The figures that they give, one after the other.
+    """
+    if result.examples and result.examples[CLEAN].ndim in (4, 5):  # images, or frames
+        yield examples(result)
+        yield perturbations(result)
+        if result.examples[CLEAN].ndim == 5:
+            yield frames(result)
+    if result.raster is not None:
+        yield spikes(result)
+
+
+def examples(result: AuditResult) -> Picture:
+    """
+    :param result: An audit's findings, with examples.
+    :return: A row of clean inputs, and one of adversarial inputs for each chain, with the classes that are predicted.
+    """
+    rows, clean = list(result.examples), result.examples[CLEAN]
+    figure, axes = _grid(len(rows), len(clean))
+    brightest = max(1.0, float(clean.max()))
+    for line, name in zip(axes, rows, strict=True):
+        for number, (axis, x) in enumerate(zip(line, result.examples[name], strict=True)):
+            axis.imshow(as_picture(x / brightest), cmap="gray", vmin=0.0, vmax=1.0)
+            _mark(axis, result, name, number)
+        line[0].set_ylabel(_name(name), rotation=0, ha="right", va="center", labelpad=8)
+    figure.suptitle(plain(f"Predicted classes; fooled: in a frame. {_attack(result)}"))
+    return Picture("examples", "Inputs before and after the attack", _alt_examples(result), figure)
+
+
+def perturbations(result: AuditResult) -> Picture:
+    """
+    :param result: An audit's findings, with examples.
+    :return: What each chain adds to each of the examples.
+    """
+    rows, clean = [name for name in result.examples if name != CLEAN], result.examples[CLEAN]
+    changes = {name: result.examples[name] - clean for name in rows}
+    largest = max(float(np.abs(change).max()) for change in changes.values()) or 1.0
+    figure, axes = _grid(len(rows), len(clean))
+    image = None
+    for line, name in zip(axes, rows, strict=True):
+        for number, (axis, change) in enumerate(zip(line, changes[name], strict=True)):
+            image = axis.imshow(_change(change), cmap=DIFFERENCE, vmin=-largest, vmax=largest)
+            _mark(axis, result, name, number)
+        line[0].set_ylabel(_name(name), rotation=0, ha="right", va="center", labelpad=8)
+    mean = ", mean of colours" if clean.shape[-3] == 3 else ", mean of frames and polarities" if clean.ndim == 5 else ""
+    figure.colorbar(image, ax=axes, label=f"added{mean}", shrink=0.9)
+    figure.suptitle(plain(f"What the attack adds. {_attack(result)}"))
+    sizes = "; ".join(
+        f"{column(name).title}: largest {np.abs(change).max():.3g}, mean {np.abs(change).mean():.3g}"
+        for name, change in changes.items()
+    )
+    alt = f"What is added to {len(clean)} inputs, in absolute values. {sizes}."
+    return Picture("perturbations", "Perturbations", alt, figure)
+
+
+def frames(result: AuditResult) -> Picture:
+    """
+    :param result: An audit's findings, with examples that are recordings of events.
+    :return: The frames of one of them, clean and adversarial, and their difference.
+    """
+    number = 0 if result.raster is None else result.raster.sample
+    name = [each for each in result.examples if each != CLEAN][0] if result.raster is None else result.raster.chain
+    clean, attacked = (result.examples[each][number] for each in (CLEAN, name))
+    places = np.unique(np.linspace(0, len(clean) - 1, FRAMES).round().astype(int))
+    brightest = max(float(clean.max()), float(attacked.max())) or 1.0
+    change = (attacked - clean).sum(1)
+    largest = float(np.abs(change).max()) or 1.0
+    figure, axes = canvas(3, len(places), 1.15 * len(places) + 1.9, 4.6)
+    image = None
+    for place, (first, second, third) in zip(places, axes.T, strict=True):
+        first.imshow(_events(clean[place] / brightest))
+        second.imshow(_events(attacked[place] / brightest))
+        image = third.imshow(change[place], cmap=DIFFERENCE, vmin=-largest, vmax=largest)
+        first.set_title(f"t = {place + 1}", fontsize=9)
+    for axis, label in zip(axes[:, 0], ("clean", _name(name), "difference"), strict=True):
+        axis.set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    figure.colorbar(image, ax=axes[2:], label="added,\nboth polarities")
+    figure.suptitle(plain(f"Events, on blue, off orange: example {number + 1}. {_attack(result)}"))
+    alt = (
+        f"{len(places)} of {len(clean)} frames of example {number + 1}, clean and adversarial along "
+        f"{column(name).title}, and their difference: {_classes(result, name, number)}largest change of a pixel's "
+        f"polarity {np.abs(attacked - clean).max():.3g}, mean {np.abs(attacked - clean).mean():.3g}."
+    )
+    return Picture("frames", "Frames of a recording before and after the attack", alt, figure)
+
+
+def spikes(result: AuditResult) -> Picture:
+    """
+    :param result: An audit's findings, with the spikes under one example.
+    :return: Which neurons spike when, layer by layer, under the clean input and under the adversarial one.
+    """
+    raster = result.raster
+    assert raster is not None
+    heights = [max(layer.spikes.shape[2], 4) for layer in raster.layers]
+    figure, axes = canvas(len(raster.layers), 2, 8.0, 0.085 * sum(heights) + 0.75 * len(heights) + 1.0)
+    time_steps = raster.layers[0].spikes.shape[1]
+    for layer, line in zip(raster.layers, axes, strict=True):
+        clean, attacked = layer.spikes
+        for axis, now, other in zip(line, (clean, attacked), (attacked, clean), strict=True):
+            _ticks(axis, now & other, COLOURS[0], 2.0)
+            _ticks(axis, now & ~other, COLOURS[1], 3.5)
+            axis.set(xlim=(0.5, time_steps + 0.5), ylim=(-0.7, max(clean.shape[1], 1) - 0.3), yticks=[])
+            axis.xaxis.get_major_locator().set_params(integer=True)
+        for axis, rate in zip(line, layer.rates, strict=True):
+            axis.set_title(plain(f"{layer.layer}: rate {rate:.3f}", 44), fontsize=9)
+        line[0].set_ylabel(f"{clean.shape[1]} of {layer.firing}\nneurons", fontsize=8)
+    for axis in axes[-1]:
+        axis.set_xlabel("time step")
+    attacked_name = plain(column(raster.chain).title, LETTERS)
+    figure.suptitle(
+        f"Spikes under the clean input (left) and the adversarial one (right, {attacked_name});\n"
+        "bold orange: under this input only"
+    )
+    words = "; ".join(
+        f"{layer.layer}, {layer.neurons} neurons of which {layer.firing} fire: {layer.rates[0]:.3f} and "
+        f"{layer.rates[1]:.3f}, of {layer.spikes[0].size} places shown {int((layer.spikes[0] ^ layer.spikes[1]).sum())}"
+        " differ"
+        for layer in raster.layers
+    )
+    alt = (
+        f"Spikes of example {raster.sample + 1} over {time_steps} time steps, clean and adversarial along "
+        f"{column(raster.chain).title}: {_classes(result, raster.chain, raster.sample)}spikes for each neuron and "
+        f"step, clean and adversarial, by layer: {words}."
+    )
+    return Picture("spikes", "Spikes before and after the attack", alt, figure)
+
+
+def _grid(rows: int, columns: int) -> tuple[Any, Any]:
+    figure, axes = canvas(rows, columns, 1.0 * columns + 1.8, 1.2 * rows + 0.6)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    return figure, axes
+
+
+def _name(name: str) -> str:
+    return CLEAN if name == CLEAN else plain(column(name).title, LETTERS)
+
+
+def _attack(result: AuditResult) -> str:
+    settings = result.settings
+    return f"White-box {attack_of(settings.attacks[-1]).title}, ε = {settings.eps:g}"
+
+
+def _fooled(result: AuditResult, name: str) -> np.ndarray:
+    """Which examples are classified correctly before, and not after."""
+    classes = result.classes
+    return (classes[CLEAN] == classes[TRUE]) & (classes[name] != classes[TRUE])
+
+
+def _mark(axis: Any, result: AuditResult, name: str, number: int) -> None:
+    """The predicted class above an input, and a frame around one that fools."""
+    if not result.classes:
+        return
+    axis.set_title(str(result.classes[name][number]), fontsize=8, pad=2)
+    if name != CLEAN and _fooled(result, name)[number]:
+        for spine in axis.spines.values():
+            spine.set(color=COLOURS[1], linewidth=2.2)
+
+
+def _classes(result: AuditResult, name: str, number: int) -> str:
+    if not result.classes:
+        return ""
+    true, before, after = (result.classes[each][number] for each in (TRUE, CLEAN, name))
+    return f"true class {true}, predicted {before} before and {after} after; "
+
+
+def _alt_examples(result: AuditResult) -> str:
+    names = [name for name in result.examples if name != CLEAN]
+    text = f"{len(result.examples[CLEAN])} clean inputs, and what {_attack(result)} makes of them along "
+    text += ", ".join(column(name).title for name in names)
+    if not result.classes:
+        return f"{text}."
+    right = int((result.classes[CLEAN] == result.classes[TRUE]).sum())
+    counts = ", ".join(f"{column(name).title} {int(_fooled(result, name).sum())}" for name in names)
+    return f"{text}. {right} are classified correctly before; of those are fooled: {counts}."
+
+
+def _change(change: np.ndarray) -> np.ndarray:
+    """What was added to an image `(C, H, W)` or a recording `(T, 2, H, W)`, as a picture `(H, W)`."""
+    return change.reshape(-1, *change.shape[-2:]).mean(0)
+
+
+def _events(frame: np.ndarray) -> np.ndarray:
+    """A frame `(2, H, W)`, off and on, from 0 to 1, in colours on white."""
+    off, on = np.clip(frame[..., None], 0.0, 1.0) ** 0.5  # a single event among many is still seen
+    return (1 - off * (1 - _OFF)) * (1 - on * (1 - _ON))
+
+
+def _ticks(axis: Any, fired: np.ndarray, colour: str, width: float) -> None:
+    """Spikes `(T, neurons)` as ticks at their steps, from 1."""
+    steps, neurons = np.nonzero(fired)
+    axis.vlines(steps + 1, neurons - 0.4, neurons + 0.4, color=colour, linewidth=width)
