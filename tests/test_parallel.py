@@ -15,7 +15,7 @@ import time
 import numpy as np
 import pytest
 
-from art_snn.audit import AuditSettings, report, run_audit
+from art_snn.audit import AuditSettings, files, run_audit
 from art_snn.audit.parallel import processes
 from art_snn.audit.solve import Solver
 from art_snn.audit.subjects import subjects_of

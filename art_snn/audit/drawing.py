@@ -1,4 +1,4 @@
-"""How figures are drawn: without a screen, and without matplotlib's global state.
+"""How figures are drawn: without a screen, and leaving matplotlib's global state as it is.
 
 Colours are those of Okabe and Ito (2008), which people tell apart with any colour vision; where they mean something, so
 do markers or lines.
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from art_snn.audit.columns import COLUMNS, column
+from art_snn.audit.columns import column
 from art_snn.audit.protocol import AuditResult
 
 if TYPE_CHECKING:
@@ -54,9 +53,11 @@ class Picture:
 
     def pdf(self) -> bytes:
         """
-        :return: It as PDF: lines and letters as such, and the same bytes every time.
+        :return: It as PDF: lines and letters as such, in fonts that publishers take, and the same bytes every time.
         """
-        with io.BytesIO() as file:
+        import matplotlib
+
+        with io.BytesIO() as file, matplotlib.rc_context({"pdf.fonttype": 42}):  # savefig has no argument for it
             self.figure.savefig(file, format="pdf", dpi=DPI, metadata={"CreationDate": None})
             return file.getvalue()
 
@@ -82,7 +83,7 @@ def panels(number: int) -> tuple[Any, list[Any]]:
     :param number: How many panels, at most three beside each other.
     :return: A figure with room for a legend beside them, and their axes.
     """
-    columns = min(number, 3)
+    columns = 2 if number in (2, 4) else min(number, 3)
     rows = -(-number // columns)
     figure, axes = canvas(rows, columns, 4.6 * columns + 1.6, 3.9 * rows)
     for axis in axes.flat[number:]:
@@ -107,16 +108,12 @@ def styles(result: AuditResult) -> dict[str, dict[str, Any]]:
     :param result: An audit's findings.
     :return: Colour, marker and width of each chain's line, the same in all figures.
     """
-    chains = list(dict.fromkeys(row.chain for row in result.rows))
-    markers = dict(
-        zip([*COLUMNS, *(chain for chain in chains if chain not in COLUMNS)], cycle("vsoPD*^X"), strict=False)
-    )
-    dashes = ("-", "--", ":")
+    chains, markers, dashes = list(dict.fromkeys(row.chain for row in result.rows)), "vsoPD*^X", ("-", "--", ":")
     return {
         chain: {
             "color": COLOURS[number % len(COLOURS)],
             "linestyle": dashes[number // len(COLOURS) % len(dashes)],
-            "marker": markers[chain],
+            "marker": markers[number % len(markers)],
             "linewidth": 2.6 if column(chain).featured else 1.3,
             "zorder": 3 if column(chain).featured else 2,
         }

@@ -34,7 +34,7 @@ CLEAN, TRUE = "clean", "true"
 class LayerSpikes:
     """Spikes of some neurons of one layer, under a clean input and under its adversarial one.
 
-    :param layer: The layer, by its path in the network's body.
+    :param layer: The layer, by its path in the network.
     :param neurons: How many neurons it has.
     :param firing: How many of them fire under either input: those shown are at equal distances among them.
     :param rates: Spikes for each neuron and time step, under the clean input and the adversarial one.
@@ -103,7 +103,7 @@ def spikes(classifier: PyTorchSNNClassifier, x: np.ndarray) -> list[tuple[str, n
     """
     :param classifier: A spiking network.
     :param x: A few inputs `(N, *input_shape)`, which are simulated in one go.
-    :return: For each visit of a spiking layer, its path in the network's body, and which of its neurons fire when,
+    :return: For each visit of a spiking layer, its path in the network, and which of its neurons fire when,
         `(N, T, neurons)`.
     """
     network = classifier.model.eval()
@@ -112,9 +112,9 @@ def spikes(classifier: PyTorchSNNClassifier, x: np.ndarray) -> list[tuple[str, n
         frames = network.frames(torch.as_tensor(x).to(classifier.device, network.dtype))
         record = _Record(*frames.shape[:2], layout=network.layout)
         network.run(frames, record)
-    names = {module: name for name, module in network.body.named_modules()}
+    names = {module: name for name, module in network.body.named_modules(prefix="body")}
     return [
-        (names.get(layer.module) or type(layer.module).__name__, _fired(parts))
+        (names.get(layer.module, type(layer.module).__name__), _fired(parts))
         for (layer, _), parts in record.kept.items()
     ]
 

@@ -48,6 +48,8 @@ def against_eps(result: AuditResult) -> Picture:
             words.append(f"{title} along {column(chain).title} {_row(rates)}")
         axis.axvline(settings.eps, color="grey", linewidth=0.8, linestyle=":")
         axis.set(title=plain(f"{title}, white-box", 44), xlabel="ε, on the data's scale", ylabel=_ASR, ylim=(-3, 103))
+        axis.xaxis.get_major_locator().set_params(nbins=5)
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.grid(alpha=0.3)
     legend(figure, axes)
     at = ", ".join(f"{each:g}" for each in eps)
@@ -144,7 +146,7 @@ def against_time(result: AuditResult) -> Picture:
             label = plain(column(chain).title, LETTERS)
             axis.errorbar([seconds], [row.rate.percent], yerr=error, elinewidth=1.0, label=label, **style)
             words.append(
-                f"{attack_of(attack).title} along {column(chain).title} {row.rate.percent:.1f} % in {row.seconds:.1f} s"
+                f"{attack_of(attack).title} along {column(chain).title} {row.rate.percent:.1f} % in {row.seconds:.2g} s"
             )
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

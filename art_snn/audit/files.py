@@ -158,7 +158,7 @@ def as_dict(result: AuditResult) -> dict[str, Any]:
 
 def _from_dict(plain: dict[str, Any]) -> AuditResult:
     """What :func:`as_dict` gave, without arrays."""
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in plain["settings"].items()}
+    settings: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in plain["settings"].items()}
     accuracy = plain["clean_accuracy"]
     result = AuditResult(
         AuditSettings(**settings),

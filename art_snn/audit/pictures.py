@@ -19,6 +19,9 @@ NAMES = ("examples", "perturbations", "frames", "spikes")
 #: Frames of a recording that are shown.
 FRAMES = 10
 
+#: Pixels of a picture's height in a figure, at least: a gap between pictures is a part of it.
+SIDE = 40
+
 _ON, _OFF = np.array([0.0, 0.447, 0.698]), np.array([0.902, 0.624, 0.0])  # blue and orange
 
 
@@ -41,15 +44,10 @@ def examples(result: AuditResult) -> Picture:
     :param result: An audit's findings, with examples.
     :return: A row of clean inputs, and one of adversarial inputs for each chain, with the classes that are predicted.
     """
-    rows, clean = list(result.examples), result.examples[CLEAN]
-    figure, axes = _grid(len(rows), len(clean))
-    brightest = max(1.0, float(clean.max()))
-    for line, name in zip(axes, rows, strict=True):
-        for number, (axis, x) in enumerate(zip(line, result.examples[name], strict=True)):
-            axis.imshow(as_picture(x / brightest), cmap="gray", vmin=0.0, vmax=1.0)
-            _mark(axis, result, name, number)
-        line[0].set_ylabel(_name(name), rotation=0, ha="right", va="center", labelpad=8)
-    figure.suptitle(plain(f"Predicted classes; fooled: in a frame. {_attack(result)}"))
+    brightest = max(1.0, float(result.examples[CLEAN].max()))
+    tiles = {name: [as_picture(one / brightest) for one in x] for name, x in result.examples.items()}
+    figure, axis = _mosaic(result, tiles, cmap="gray", vmin=0.0, vmax=1.0)
+    axis.set_title(plain(f"Predicted classes (fooled: in a frame), {_attack(result)}"))
     return Picture("examples", "Inputs before and after the attack", _alt_examples(result), figure)
 
 
@@ -58,24 +56,19 @@ def perturbations(result: AuditResult) -> Picture:
     :param result: An audit's findings, with examples.
     :return: What each chain adds to each of the examples.
     """
-    rows, clean = [name for name in result.examples if name != CLEAN], result.examples[CLEAN]
-    changes = {name: result.examples[name] - clean for name in rows}
+    clean = result.examples[CLEAN]
+    changes = {name: x - clean for name, x in result.examples.items() if name != CLEAN}
     largest = max(float(np.abs(change).max()) for change in changes.values()) or 1.0
-    figure, axes = _grid(len(rows), len(clean))
-    image = None
-    for line, name in zip(axes, rows, strict=True):
-        for number, (axis, change) in enumerate(zip(line, changes[name], strict=True)):
-            image = axis.imshow(_change(change), cmap=DIFFERENCE, vmin=-largest, vmax=largest)
-            _mark(axis, result, name, number)
-        line[0].set_ylabel(_name(name), rotation=0, ha="right", va="center", labelpad=8)
+    tiles = {name: [_change(one) for one in change] for name, change in changes.items()}
+    figure, axis = _mosaic(result, tiles, cmap=DIFFERENCE, vmin=-largest, vmax=largest)
     mean = ", mean of colours" if clean.shape[-3] == 3 else ", mean of frames and polarities" if clean.ndim == 5 else ""
-    figure.colorbar(image, ax=axes, label=f"added{mean}", shrink=0.9)
-    figure.suptitle(plain(f"What the attack adds. {_attack(result)}"))
+    figure.colorbar(axis.images[0], ax=axis, label=f"added{mean}", fraction=0.04)
+    axis.set_title(plain(f"What is added, {_attack(result)}"))
     sizes = "; ".join(
         f"{column(name).title}: largest {np.abs(change).max():.3g}, mean {np.abs(change).mean():.3g}"
         for name, change in changes.items()
     )
-    alt = f"What is added to {len(clean)} inputs, in absolute values. {sizes}."
+    alt = f"What is added to {len(clean)} inputs by {_attack(result)}, in absolute values. {sizes}."
     return Picture("perturbations", "Perturbations", alt, figure)
 
 
@@ -85,7 +78,7 @@ def frames(result: AuditResult) -> Picture:
     :return: The frames of one of them, clean and adversarial, and their difference.
     """
     number = 0 if result.raster is None else result.raster.sample
-    name = [each for each in result.examples if each != CLEAN][0] if result.raster is None else result.raster.chain
+    name = next(each for each in result.examples if each != CLEAN) if result.raster is None else result.raster.chain
     clean, attacked = (result.examples[each][number] for each in (CLEAN, name))
     places = np.unique(np.linspace(0, len(clean) - 1, FRAMES).round().astype(int))
     brightest = max(float(clean.max()), float(attacked.max())) or 1.0
@@ -103,7 +96,7 @@ def frames(result: AuditResult) -> Picture:
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     figure.colorbar(image, ax=axes[2:], label="added,\nboth polarities")
-    figure.suptitle(plain(f"Events, on blue, off orange: example {number + 1}. {_attack(result)}"))
+    figure.suptitle(plain(f"Events, on blue, off orange: example {number + 1}, {_attack(result)}"))
     alt = (
         f"{len(places)} of {len(clean)} frames of example {number + 1}, clean and adversarial along "
         f"{column(name).title}, and their difference: {_classes(result, name, number)}largest change of a pixel's "
@@ -153,11 +146,40 @@ def spikes(result: AuditResult) -> Picture:
     return Picture("spikes", "Spikes before and after the attack", alt, figure)
 
 
-def _grid(rows: int, columns: int) -> tuple[Any, Any]:
-    figure, axes = canvas(rows, columns, 1.0 * columns + 1.8, 1.2 * rows + 0.6)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-    return figure, axes
+def _mosaic(result: AuditResult, tiles: dict[str, list[np.ndarray]], **shades: Any) -> tuple[Any, Any]:
+    """Pictures in rows, in one image, with gaps for the predicted classes; a frame around what fools."""
+    first = next(iter(tiles.values()))
+    rows, columns, larger = len(tiles), len(first), -(-SIDE // first[0].shape[0])
+    height, width = (larger * side for side in first[0].shape[:2])
+    down, across = height + round(0.3 * height), width + round(0.1 * width)  # from picture to picture, in pixels
+    whole = np.full((rows * down, columns * across, *first[0].shape[2:]), 1.0 if first[0].ndim == 3 else np.nan)
+    figure, axes = canvas(1, 1, columns * across / height * 0.95 + 2.2, rows * down / height * 0.95 + 0.4)
+    axis = axes[0, 0]
+    for line, (name, pictures) in enumerate(tiles.items()):
+        for place, picture in enumerate(pictures):
+            left, top = place * across, line * down
+            whole[top : top + height, left : left + width] = picture.repeat(larger, 0).repeat(larger, 1)
+            if result.classes:
+                text = str(result.classes[name][place])
+                axis.text(left + width / 2, top - 0.05 * height, text, ha="center", va="bottom", fontsize=8)
+            if name != CLEAN and result.classes and _fooled(result, name)[place]:
+                axis.add_patch(_frame(left, top, width, height))
+    extent = (0, columns * across, rows * down, 0)
+    axis.imshow(whole, extent=extent, interpolation="nearest", zorder=0, **shades)
+    edge = 0.04 * width
+    axis.set(
+        xlim=(-edge, columns * across - across + width + edge), ylim=(rows * down - down + height + edge, -0.3 * height)
+    )
+    axis.set_yticks([line * down + height / 2 for line in range(rows)], [_name(name) for name in tiles])
+    axis.tick_params(left=False)
+    axis.spines[:].set_visible(False)
+    return figure, axis
+
+
+def _frame(left: float, top: float, width: float, height: float) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((left, top), width, height, fill=False, edgecolor=COLOURS[1], linewidth=2.2)
 
 
 def _name(name: str) -> str:
@@ -166,23 +188,13 @@ def _name(name: str) -> str:
 
 def _attack(result: AuditResult) -> str:
     settings = result.settings
-    return f"White-box {attack_of(settings.attacks[-1]).title}, ε = {settings.eps:g}"
+    return f"white-box {attack_of(settings.attacks[-1]).title}, ε = {settings.eps:g}"
 
 
 def _fooled(result: AuditResult, name: str) -> np.ndarray:
     """Which examples are classified correctly before, and not after."""
     classes = result.classes
     return (classes[CLEAN] == classes[TRUE]) & (classes[name] != classes[TRUE])
-
-
-def _mark(axis: Any, result: AuditResult, name: str, number: int) -> None:
-    """The predicted class above an input, and a frame around one that fools."""
-    if not result.classes:
-        return
-    axis.set_title(str(result.classes[name][number]), fontsize=8, pad=2)
-    if name != CLEAN and _fooled(result, name)[number]:
-        for spine in axis.spines.values():
-            spine.set(color=COLOURS[1], linewidth=2.2)
 
 
 def _classes(result: AuditResult, name: str, number: int) -> str:

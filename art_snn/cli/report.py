@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from art_snn.cli.program import plain_errors
+from art_snn.files import held
 from art_snn.terminal import check_interrupt
 
 
@@ -17,7 +18,7 @@ from art_snn.terminal import check_interrupt
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def report(folder: Path) -> None:
     """Draw an audit's tables, figures and report.html again, from the findings in its FOLDER: nothing is computed."""
-    with plain_errors(), _held(folder):
+    with plain_errors(), held(folder):
         from art_snn.audit import files
 
         result = files.load(folder)
@@ -25,12 +26,6 @@ def report(folder: Path) -> None:
         written = files.draw(result, folder)
         check_interrupt()
         show(result, written)
-
-
-def _held(folder: Path) -> Any:
-    from art_snn.files import held
-
-    return held(folder)
 
 
 def show(result: Any, written: Iterable[Path]) -> None:
