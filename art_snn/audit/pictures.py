@@ -10,7 +10,7 @@ import numpy as np
 from art_snn.attacks import attack as attack_of
 from art_snn.audit.columns import column
 from art_snn.audit.drawing import COLOURS, DIFFERENCE, LETTERS, Picture, as_picture, canvas, plain
-from art_snn.audit.examples import CLEAN, TRUE
+from art_snn.audit.examples import CLEAN, TRUE, LayerSpikes, Raster
 from art_snn.audit.protocol import AuditResult
 
 #: All figures of this module.
@@ -18,6 +18,9 @@ NAMES = ("examples", "perturbations", "frames", "spikes")
 
 #: Frames of a recording that are shown.
 FRAMES = 10
+
+#: Layers whose spikes are shown.
+LAYERS = 8
 
 #: Pixels of a picture's height in a figure, at least: a gap between pictures is a part of it.
 SIDE = 40
@@ -80,11 +83,11 @@ def frames(result: AuditResult) -> Picture:
     number = 0 if result.raster is None else result.raster.sample
     name = next(each for each in result.examples if each != CLEAN) if result.raster is None else result.raster.chain
     clean, attacked = (result.examples[each][number] for each in (CLEAN, name))
-    places = np.unique(np.linspace(0, len(clean) - 1, FRAMES).round().astype(int))
+    places = _spread(len(clean), FRAMES)
     brightest = max(float(clean.max()), float(attacked.max())) or 1.0
     change = (attacked - clean).sum(1)
     largest = float(np.abs(change).max()) or 1.0
-    figure, axes = canvas(3, len(places), 1.15 * len(places) + 1.9, 4.6)
+    figure, axes = canvas(3, len(places), 1.15 * len(places) + 1.9, 4.0)
     image = None
     for place, (first, second, third) in zip(places, axes.T, strict=True):
         first.imshow(_events(clean[place] / brightest))
@@ -95,7 +98,7 @@ def frames(result: AuditResult) -> Picture:
         axis.set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
-    figure.colorbar(image, ax=axes[2:], label="added,\nboth polarities")
+    figure.colorbar(image, ax=axes[2:], label="added, sum\nof polarities")
     figure.suptitle(plain(f"Events, on blue, off orange: example {number + 1}, {_attack(result)}"))
     alt = (
         f"{len(places)} of {len(clean)} frames of example {number + 1}, clean and adversarial along "
@@ -112,10 +115,11 @@ def spikes(result: AuditResult) -> Picture:
     """
     raster = result.raster
     assert raster is not None
-    heights = [max(layer.spikes.shape[2], 4) for layer in raster.layers]
-    figure, axes = canvas(len(raster.layers), 2, 8.0, 0.085 * sum(heights) + 0.75 * len(heights) + 1.0)
-    time_steps = raster.layers[0].spikes.shape[1]
-    for layer, line in zip(raster.layers, axes, strict=True):
+    layers = [raster.layers[place] for place in _spread(len(raster.layers), LAYERS)]
+    heights = [max(layer.spikes.shape[2], 4) for layer in layers]
+    figure, axes = canvas(len(layers), 2, 8.0, 0.085 * sum(heights) + 0.75 * len(heights) + 1.0)
+    time_steps = layers[0].spikes.shape[1]
+    for layer, line in zip(layers, axes, strict=True):
         clean, attacked = layer.spikes
         for axis, now, other in zip(line, (clean, attacked), (attacked, clean), strict=True):
             _ticks(axis, now & other, COLOURS[0], 2.0)
@@ -124,13 +128,13 @@ def spikes(result: AuditResult) -> Picture:
             axis.xaxis.get_major_locator().set_params(integer=True)
         for axis, rate in zip(line, layer.rates, strict=True):
             axis.set_title(plain(f"{layer.layer}: rate {rate:.3f}", 44), fontsize=9)
-        line[0].set_ylabel(f"{clean.shape[1]} of {layer.firing}\nneurons", fontsize=8)
+        line[0].set_ylabel(f"{clean.shape[1]} of {layer.firing}\nthat fire", fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("time step")
     attacked_name = plain(column(raster.chain).title, LETTERS)
     figure.suptitle(
         f"Spikes under the clean input (left) and the adversarial one (right, {attacked_name});\n"
-        "bold orange: under this input only"
+        f"bold orange: under this input only{_some(layers, raster)}"
     )
     words = "; ".join(
         f"{layer.layer}, {layer.neurons} neurons of which {layer.firing} fire: {layer.rates[0]:.3f} and "
@@ -167,13 +171,22 @@ def _mosaic(result: AuditResult, tiles: dict[str, list[np.ndarray]], **shades: A
     extent = (0, columns * across, rows * down, 0)
     axis.imshow(whole, extent=extent, interpolation="nearest", zorder=0, **shades)
     edge = 0.04 * width
-    axis.set(
-        xlim=(-edge, columns * across - across + width + edge), ylim=(rows * down - down + height + edge, -0.3 * height)
-    )
+    right, bottom = (columns - 1) * across + width, (rows - 1) * down + height
+    axis.set(xlim=(-edge, right + edge), ylim=(bottom + edge, -0.3 * height), xticks=[])
     axis.set_yticks([line * down + height / 2 for line in range(rows)], [_name(name) for name in tiles])
     axis.tick_params(left=False)
     axis.spines[:].set_visible(False)
     return figure, axis
+
+
+def _spread(number: int, most: int) -> list[int]:
+    """At most so many places out of a number of them, at equal distances."""
+    return sorted(set(np.linspace(0, number - 1, min(number, most)).round().astype(int).tolist()))
+
+
+def _some(layers: list[LayerSpikes], raster: Raster) -> str:
+    """Which part of the layers is shown, if it is not all."""
+    return "" if len(layers) == len(raster.layers) else f"; {len(layers)} of {len(raster.layers)} layers"
 
 
 def _frame(left: float, top: float, width: float, height: float) -> Any:
