@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -47,9 +48,10 @@ def examples(result: AuditResult) -> Picture:
     :param result: An audit's findings, with examples.
     :return: A row of clean inputs, and one of adversarial inputs for each chain, with the classes that are predicted.
     """
-    brightest = max(1.0, float(result.examples[CLEAN].max()))
-    tiles = {name: [as_picture(one / brightest) for one in x] for name, x in result.examples.items()}
-    figure, axis = _mosaic(result, tiles, cmap="gray", vmin=0.0, vmax=1.0)
+    clean = result.examples[CLEAN]  # of a recording, the mean of all events is far below the brightest one
+    brightest = float(clean.mean((1, 2)).max()) or 1.0 if clean.ndim == 5 else max(1.0, float(clean.max()))
+    lines = [_line(result, name, [as_picture(one / brightest) for one in x]) for name, x in result.examples.items()]
+    figure, axis = _mosaic(lines, cmap="gray", vmin=0.0, vmax=1.0)
     axis.set_title(plain(f"Predicted classes (fooled: in a frame), {_attack(result)}"))
     return Picture("examples", "Inputs before and after the attack", _alt_examples(result), figure)
 
@@ -62,8 +64,8 @@ def perturbations(result: AuditResult) -> Picture:
     clean = result.examples[CLEAN]
     changes = {name: x - clean for name, x in result.examples.items() if name != CLEAN}
     largest = max(float(np.abs(change).max()) for change in changes.values()) or 1.0
-    tiles = {name: [_change(one) for one in change] for name, change in changes.items()}
-    figure, axis = _mosaic(result, tiles, cmap=DIFFERENCE, vmin=-largest, vmax=largest)
+    lines = [_line(result, name, [_change(one) for one in change]) for name, change in changes.items()]
+    figure, axis = _mosaic(lines, cmap=DIFFERENCE, vmin=-largest, vmax=largest)
     mean = ", mean of colours" if clean.shape[-3] == 3 else ", mean of frames and polarities" if clean.ndim == 5 else ""
     figure.colorbar(axis.images[0], ax=axis, label=f"added{mean}", fraction=0.04)
     axis.set_title(plain(f"What is added, {_attack(result)}"))
@@ -80,26 +82,25 @@ def frames(result: AuditResult) -> Picture:
     :param result: An audit's findings, with examples that are recordings of events.
     :return: The frames of one of them, clean and adversarial, and their difference.
     """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
     number = 0 if result.raster is None else result.raster.sample
     name = next(each for each in result.examples if each != CLEAN) if result.raster is None else result.raster.chain
     clean, attacked = (result.examples[each][number] for each in (CLEAN, name))
-    places = _spread(len(clean), FRAMES)
     brightest = max(float(clean.max()), float(attacked.max())) or 1.0
     change = (attacked - clean).sum(1)
     largest = float(np.abs(change).max()) or 1.0
-    figure, axes = canvas(3, len(places), 1.15 * len(places) + 1.9, 4.0)
-    image = None
-    for place, (first, second, third) in zip(places, axes.T, strict=True):
-        first.imshow(_events(clean[place] / brightest))
-        second.imshow(_events(attacked[place] / brightest))
-        image = third.imshow(change[place], cmap=DIFFERENCE, vmin=-largest, vmax=largest)
-        first.set_title(f"t = {place + 1}", fontsize=9)
-    for axis, label in zip(axes[:, 0], ("clean", _name(name), "difference"), strict=True):
-        axis.set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-    figure.colorbar(image, ax=axes[2:], label="added, sum\nof polarities")
-    figure.suptitle(plain(f"Events, on blue, off orange: example {number + 1}, {_attack(result)}"))
+    shades = ScalarMappable(Normalize(-largest, largest), DIFFERENCE)
+    places = _spread(len(clean), FRAMES)
+    lines = [
+        Line("clean", [_events(clean[t] / brightest) for t in places], [f"t = {t + 1}" for t in places]),
+        Line(_name(name), [_events(attacked[t] / brightest) for t in places]),
+        Line("difference", [shades.to_rgba(change[t])[..., :3] for t in places]),
+    ]
+    figure, axis = _mosaic(lines)
+    figure.colorbar(shades, ax=axis, label="added, sum of polarities", fraction=0.04)
+    axis.set_title(plain(f"Events, on blue, off orange: example {number + 1}, {_attack(result)}"))
     alt = (
         f"{len(places)} of {len(clean)} frames of example {number + 1}, clean and adversarial along "
         f"{column(name).title}, and their difference: {_classes(result, name, number)}largest change of a pixel's "
@@ -150,32 +151,59 @@ def spikes(result: AuditResult) -> Picture:
     return Picture("spikes", "Spikes before and after the attack", alt, figure)
 
 
-def _mosaic(result: AuditResult, tiles: dict[str, list[np.ndarray]], **shades: Any) -> tuple[Any, Any]:
-    """Pictures in rows, in one image, with gaps for the predicted classes; a frame around what fools."""
-    first = next(iter(tiles.values()))
-    rows, columns, larger = len(tiles), len(first), -(-SIDE // first[0].shape[0])
-    height, width = (larger * side for side in first[0].shape[:2])
+@dataclass(frozen=True)
+class Line:
+    """A row of pictures.
+
+    :param name: Its name, at the left.
+    :param pictures: Grey ones `(H, W)` or colour ones `(H, W, 3)`.
+    :param texts: What stands above each; nothing if there are none.
+    :param framed: Which are in a frame; none if it is not said.
+    """
+
+    name: str
+    pictures: list[np.ndarray]
+    texts: Sequence[str] = ()
+    framed: Sequence[bool] = ()
+
+
+def _line(result: AuditResult, name: str, pictures: list[np.ndarray]) -> Line:
+    """Pictures of examples, with the predicted classes, those that fool in a frame."""
+    if not result.classes:
+        return Line(_name(name), pictures)
+    framed = [] if name == CLEAN else _fooled(result, name).tolist()
+    return Line(_name(name), pictures, [str(number) for number in result.classes[name]], framed)
+
+
+def _mosaic(lines: list[Line], **shades: Any) -> tuple[Any, Any]:
+    """Pictures in rows, in one image."""
+    from matplotlib.patches import Rectangle
+
+    first = lines[0].pictures[0]
+    larger = -(-SIDE // first.shape[0])
+    height, width = (larger * side for side in first.shape[:2])
     down, across = height + round(0.3 * height), width + round(0.1 * width)  # from picture to picture, in pixels
-    whole = np.full((rows * down, columns * across, *first[0].shape[2:]), 1.0 if first[0].ndim == 3 else np.nan)
-    figure, axes = canvas(1, 1, columns * across / height * 0.95 + 2.2, rows * down / height * 0.95 + 0.4)
+    rows, columns = len(lines), len(lines[0].pictures)
+    whole = np.full((rows * down, columns * across, *first.shape[2:]), 1.0 if first.ndim == 3 else np.nan)
+    names = height * (0.3 + 0.1 * max(len(line.name) for line in lines))  # room for them
+    figure, axes = canvas(1, 1, 0.95 * (columns * across + names) / height + 1.2, 0.95 * rows * down / height + 0.5)
     axis = axes[0, 0]
-    for line, (name, pictures) in enumerate(tiles.items()):
-        for place, picture in enumerate(pictures):
-            left, top = place * across, line * down
+    for number, line in enumerate(lines):
+        top = number * down
+        axis.text(-0.15 * height, top + height / 2, line.name, ha="right", va="center")
+        for place, picture in enumerate(line.pictures):
+            left = place * across
             whole[top : top + height, left : left + width] = picture.repeat(larger, 0).repeat(larger, 1)
-            if result.classes:
-                text = str(result.classes[name][place])
-                axis.text(left + width / 2, top - 0.05 * height, text, ha="center", va="bottom", fontsize=8)
-            if name != CLEAN and result.classes and _fooled(result, name)[place]:
-                axis.add_patch(_frame(left, top, width, height))
+            if line.texts:
+                axis.text(left + width / 2, top - 0.05 * height, line.texts[place], ha="center", fontsize=8)
+            framed = bool(line.framed) and line.framed[place]
+            look = {"edgecolor": COLOURS[1], "linewidth": 2.2} if framed else {"edgecolor": "0.6", "linewidth": 0.5}
+            axis.add_patch(Rectangle((left, top), width, height, fill=False, **look))
     extent = (0, columns * across, rows * down, 0)
     axis.imshow(whole, extent=extent, interpolation="nearest", zorder=0, **shades)
-    edge = 0.04 * width
-    right, bottom = (columns - 1) * across + width, (rows - 1) * down + height
-    axis.set(xlim=(-edge, right + edge), ylim=(bottom + edge, -0.3 * height), xticks=[])
-    axis.set_yticks([line * down + height / 2 for line in range(rows)], [_name(name) for name in tiles])
-    axis.tick_params(left=False)
-    axis.spines[:].set_visible(False)
+    right, bottom, edge = (columns - 1) * across + width, (rows - 1) * down + height, 0.04 * width
+    axis.set(xlim=(-names, right + edge), ylim=(bottom + edge, -0.3 * height))
+    axis.set_axis_off()
     return figure, axis
 
 
@@ -187,12 +215,6 @@ def _spread(number: int, most: int) -> list[int]:
 def _some(layers: list[LayerSpikes], raster: Raster) -> str:
     """Which part of the layers is shown, if it is not all."""
     return "" if len(layers) == len(raster.layers) else f"; {len(layers)} of {len(raster.layers)} layers"
-
-
-def _frame(left: float, top: float, width: float, height: float) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((left, top), width, height, fill=False, edgecolor=COLOURS[1], linewidth=2.2)
 
 
 def _name(name: str) -> str:
