@@ -197,8 +197,8 @@ def _mosaic(lines: list[Line], **shades: Any) -> tuple[Any, Any]:
             if line.texts:
                 axis.text(left + width / 2, top - 0.05 * height, line.texts[place], ha="center", fontsize=8)
             framed = bool(line.framed) and line.framed[place]
-            look = {"edgecolor": COLOURS[1], "linewidth": 2.2} if framed else {"edgecolor": "0.6", "linewidth": 0.5}
-            axis.add_patch(Rectangle((left, top), width, height, fill=False, **look))
+            colour, thick = (COLOURS[1], 2.2) if framed else ("0.6", 0.5)
+            axis.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=colour, linewidth=thick))
     extent = (0, columns * across, rows * down, 0)
     axis.imshow(whole, extent=extent, interpolation="nearest", zorder=0, **shades)
     right, bottom, edge = (columns - 1) * across + width, (rows - 1) * down + height, 0.04 * width

@@ -1,6 +1,6 @@
 """The tables of an audit, cell by cell in words; and as text to paste: Markdown, LaTeX.
 
-LaTeX uses the package `booktabs`, and `\\shortstack` where a cell has more than one line.
+LaTeX needs the package `booktabs`.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ def _strong(cell: Cell, form: str, escaped: Any) -> str:
 
 def _stacked(cell: Cell) -> str:
     lines = [_strong(cell, "\\textbf{{{}}}", _latex), *(f"\\scriptsize {_latex(note)}" for note in cell.notes)]
-    return lines[0] if len(lines) == 1 else "\\shortstack[r]{" + " \\\\ ".join(lines) + "}"
+    stacked = " \\\\ ".join(lines)
+    return stacked if len(lines) == 1 else f"\\begin{{tabular}}[t]{{@{{}}r@{{}}}}{stacked}\\end{{tabular}}"
 
 
 def _markdown(text: str) -> str:
