@@ -276,7 +276,13 @@ class TestSpikes:
             two, time_steps, shown = layer.spikes.shape
             assert (two, time_steps, shown) == (2, 3, min(NEURONS, layer.firing)) and layer.firing <= layer.neurons
             assert layer.spikes.any((0, 1)).all()
-        assert classes[CLEAN].tolist() == classes[TRUE].tolist()  # a network that learned
+
+    def test_classes_of_the_examples_are_those_of_the_rows(self, result):
+        classes = result.classes
+        for chain in TINY.chains:
+            fooled = np.where(classes[chain] == classes[TRUE], "r", "f")
+            letters = np.where(classes[CLEAN] == classes[TRUE], fooled, "w")
+            assert "".join(letters) == result.rate("pgd", "WBA", chain, 0.15).outcomes[:8], chain
 
     def test_a_target_without_spikes_has_none(self, tmp_path):
         from art_snn.audit import protocol
@@ -449,7 +455,7 @@ class TestPictures:
         down, across = side + 12, side + 4
         tile = whole[line * down : line * down + side, place * across : place * across + side]
         change = (result.examples["hart"] - result.examples[CLEAN])[place, 0]
-        assert np.abs(change).max() > 0.1 and np.allclose(tile[::5, ::5], change)
+        assert np.abs(change).max() > 0.05 and np.allclose(tile[::5, ::5], change)
 
     def test_colour_images_stay_coloured(self, tmp_path):
         result = findings(row("fr"), row("rr", "rga"), network="net.py:make")
@@ -541,11 +547,12 @@ class Page(HTMLParser):
         return [(tag, attributes) for tag, attributes in self.tags if tag in names]
 
 
-class TestPage:
-    @pytest.fixture(scope="class")
-    def page(self, folder):
-        return Page((folder / "report.html").read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def page(folder):
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
 
+
+class TestPage:
     def test_needs_nothing_from_outside(self, page):
         for tag, attributes in page.tags:
             assert tag != "script" and not any(name.startswith("on") for name in attributes)
