@@ -397,7 +397,7 @@ class TestFigures:
         rows = [row("fr"), row("rr", "rga"), row("rf", "none", "BBA $a_1$ of $\\b{.py:make")]
         result = findings(*rows, network="net.py:make", sources=("$a_1$ of $\\b{.py:make",))
         assert figures.transfer(result).png() and plain("a$b") == r"a\$b"
-        assert plain("x" * 40 + "end", 10) == "…xxxxxxend"
+        assert plain("begins" + "x" * 40 + "end", 10) == "beg…xxxend"
 
 
 def outside_view(text):

@@ -24,8 +24,8 @@ COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#e69f00", "#cc79a7", "#5
 DIFFERENCE = "RdBu_r"
 #: Dots per inch of a PNG.
 DPI = 150
-#: Letters of a label of a user's.
-LETTERS = 28
+#: Letters of a label, and of a panel's title.
+LETTERS, TITLE = 28, 44
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,22 @@ def styles(result: AuditResult) -> dict[str, dict[str, Any]]:
 def plain(text: str, letters: int | None = None) -> str:
     """
     :param text: A text that may be the user's, such as a path.
-    :param letters: How many of its letters there is room for; the last ones say most.
+    :param letters: How many of its letters there is room for; those in the middle say least.
     :return: It, in which no letter begins a formula.
     """
     if letters is not None and len(text) > letters:
-        text = "…" + text[1 - letters :]
+        first = letters // 3
+        text = f"{text[:first]}…{text[first + 1 - letters :]}"
     return text.replace("$", r"\$")
+
+
+def titled(*parts: str) -> str:
+    """
+    :param parts: What a panel is of.
+    :return: Its title: in one line if there is room for it, else in as many as there are parts.
+    """
+    fits = len(", ".join(parts)) <= TITLE
+    return (", " if fits else "\n").join(plain(part, TITLE) for part in parts)
 
 
 def as_picture(x: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from art_snn.attacks import attack as attack_of
 from art_snn.audit.columns import column
-from art_snn.audit.drawing import LETTERS, Picture, canvas, legend, numbers, panels, plain, styles
+from art_snn.audit.drawing import LETTERS, Picture, canvas, legend, numbers, panels, plain, styles, titled
 from art_snn.audit.metrics import Row
 from art_snn.audit.protocol import AuditResult
 from art_snn.audit.settings import SCENARIOS
@@ -47,7 +47,7 @@ def against_eps(result: AuditResult) -> Picture:
             axis.plot(eps, rates, label=plain(column(chain).title, LETTERS), **look[chain])
             words.append(f"{title} along {column(chain).title} {_row(rates)}")
         axis.axvline(settings.eps, color="grey", linewidth=0.8, linestyle=":")
-        axis.set(title=plain(f"{title}, white-box", 44), xlabel="ε, on the data's scale", ylabel=_ASR, ylim=(-3, 103))
+        axis.set(title=titled(title, "white-box"), xlabel="ε, on the data's scale", ylabel=_ASR, ylim=(-3, 103))
         axis.xaxis.get_major_locator().set_params(nbins=5)
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.grid(alpha=0.3)
@@ -73,7 +73,7 @@ def gammas(result: AuditResult) -> Picture | None:
     figure, axes = panels(len(found))
     words = []
     for axis, ((attack, scenario), chains) in zip(axes, found.items(), strict=True):
-        title = f"{attack_of(attack).title}, {scenario_name(scenario)}"
+        names = attack_of(attack).title, scenario_name(scenario)
         for chain, rows in chains.items():
             style, tried = look[chain], sorted(rows, key=lambda row: row.gamma or 0.0)
             rates = {row.gamma: row.rate.percent for row in tried}
@@ -81,10 +81,10 @@ def gammas(result: AuditResult) -> Picture | None:
             chosen = result.rate(attack, scenario, chain, settings.eps).gamma
             ring = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgecolor": style["color"]}
             axis.plot([chosen], [rates[chosen]], linestyle="none", zorder=4, **ring)
-            words.append(f"{title}, {column(chain).title}: γ = {chosen:g}, {rates[chosen]:.1f} %")
+            words.append(f"{', '.join(names)}, {column(chain).title}: γ = {chosen:g}, {rates[chosen]:.1f} %")
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.set(title=plain(title, 44), xlabel="γ (chosen: in a ring)", ylabel="ASR, held-out samples (%)")
+        axis.set(title=titled(*names), xlabel="γ (chosen: in a ring)", ylabel="ASR, held-out samples (%)")
         axis.margins(0.08)
         axis.grid(alpha=0.3)
     legend(figure, axes)
@@ -122,7 +122,7 @@ def transfer(result: AuditResult) -> Picture | None:
         titles = [plain(column(chain).title, LETTERS) for chain in chains]
         axis.set_xticks(range(len(chains)), titles, rotation=30, ha="right", rotation_mode="anchor")
         axis.set_yticks(range(len(rows)), [plain(name, LETTERS) for name in rows.values()])
-        axis.set_title(plain(f"{attack_of(attack).title}, ε = {settings.eps:g}", 44))
+        axis.set_title(titled(attack_of(attack).title, f"ε = {settings.eps:g}"))
     figure.colorbar(image, ax=list(axes.flat), label=_ASR)
     alt = f"Attack success rate by whose gradient is followed, at ε = {settings.eps:g}. {'; '.join(words)}."
     return Picture("transfer", "From the target itself, and from other networks", alt, figure)
@@ -151,7 +151,7 @@ def against_time(result: AuditResult) -> Picture:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.xaxis.set_minor_formatter(lambda value, _: "")
-        title = plain(f"{attack_of(attack).title}, white-box, ε = {settings.eps:g}", 44)
+        title = titled(attack_of(attack).title, f"white-box, ε = {settings.eps:g}")
         axis.set(title=title, xlabel="seconds, with the search for γ", ylabel=_ASR, ylim=(-3, 103))
         axis.margins(x=0.15)
         axis.grid(alpha=0.3)

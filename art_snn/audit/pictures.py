@@ -128,7 +128,7 @@ def spikes(result: AuditResult) -> Picture:
             axis.set(xlim=(0.5, time_steps + 0.5), ylim=(-0.7, max(clean.shape[1], 1) - 0.3), yticks=[])
             axis.xaxis.get_major_locator().set_params(integer=True)
         for axis, rate in zip(line, layer.rates, strict=True):
-            axis.set_title(plain(f"{layer.layer}: rate {rate:.3f}", 44), fontsize=9)
+            axis.set_title(f"{plain(layer.layer, LETTERS)}: rate {rate:.3f}", fontsize=9)
         line[0].set_ylabel(f"{clean.shape[1]} of {layer.firing}\nthat fire", fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("time step")
