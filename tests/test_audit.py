@@ -19,6 +19,7 @@ from art_snn import LIF, PoissonEncoder, PyTorchSNNClassifier, SpikingNetwork, d
 from art_snn.audit import AuditResult, AuditSettings, cells, report, run_audit
 from art_snn.audit.cells import Cell, Keys
 from art_snn.audit.columns import COLUMNS
+from art_snn.audit.files import write_files
 from art_snn.audit.metrics import Row, SuccessRate, outcomes, paired
 from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, HELD_OUT
 from art_snn.audit.solve import Solver, best, look_for_gamma
@@ -116,7 +117,7 @@ class TestGivenNetworks:
         assert result.accuracy[0] > 50 and [path.name for path in tmp_path.iterdir()] == ["cells"]
         white, black = (result.rate("pgd", scenario, "hart", 0.2).rate for scenario in ("WBA", "BBA"))
         assert white.correct == black.correct <= 30 and white.fooled > 0
-        report.write_files(result, tmp_path)
+        write_files(result, tmp_path)
         assert json.loads((tmp_path / "results.json").read_text())["target"] == result.description
 
     def test_the_seed_decides_which_samples(self, pair, tmp_path):
@@ -751,7 +752,7 @@ class TestReport:
                 findings(right, wrong)
             result = findings(right)
             result.rows.append(wrong)
-            for put in (lambda r=result: report.table(r, "WBA"), lambda r=result: report.write_files(r, tmp_path)):
+            for put in (lambda r=result: report.table(r, "WBA"), lambda r=result: write_files(r, tmp_path)):
                 with pytest.raises(ValueError, match="same samples"):
                     put()
         assert not list(tmp_path.iterdir())
@@ -765,7 +766,7 @@ class TestReport:
         console = Console(width=150, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
         console.print(report.table(result, "WBA"))
         assert "nan" not in console.export_text()
-        report.write_files(result, tmp_path)
+        write_files(result, tmp_path)
         everything = strict_json(tmp_path / "results.json")
         assert [entry["asr"] for entry in everything["results"]] == [None] * 4
         with (tmp_path / "results.csv").open(newline="") as file:
@@ -780,10 +781,10 @@ class TestReport:
         assert len({column.title for column in COLUMNS.values()}) == len(COLUMNS)
 
     def test_files(self, result, tmp_path):
-        paths = report.write_files(result, tmp_path)
+        paths = write_files(result, tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
         everything = strict_json(tmp_path / "results.json")
-        assert everything["schema"] == 3
+        assert everything["schema"] == 4
         assert set(everything["data"]) == {"training_arrays", "test_arrays"}
         assert everything["settings"]["eps"] == TINY.eps
         assert everything["attacked_samples"] == list(range(HELD_OUT, HELD_OUT + 40))

@@ -17,7 +17,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportions_ztest
 
-from art_snn.audit import AuditResult, AuditSettings, compare, report
+from art_snn.audit import AuditResult, AuditSettings, compare, files
 from art_snn.audit.metrics import Row, SuccessRate
 from art_snn.cli import main
 from art_snn.files import json_text
@@ -37,7 +37,7 @@ def folder(path, *rows, attacked=None, worst=None, change=lambda plain: plain, d
     result = AuditResult(settings, f"network {path.name}", {}, (50.0, None), (True, True), 9, data=data, rows=made)
     size = len(rows[0][-1]) if rows else len(worst or ())
     result.attacked = list(range(size)) if attacked is None else attacked
-    plain = report.as_dict(result)
+    plain = files.as_dict(result)
     if worst is not None:
         plain["worst_case"] = {"plan": "fast, version 1", "eps": 0.15, "norm": "inf", "fooled_by": worst, "seed": 0}
     path.mkdir(exist_ok=True)
@@ -232,8 +232,8 @@ class TestReading:
             ('{"schema": 1}', "is of schema 1, this version"),
             ('{"schema": 999}', "is of schema 999, this version"),
             ('{"schema": true}', "is of schema True, this version"),
-            ('{"schema": 3, "results": 3}', "is not as an audit writes it"),
-            ('{"schema": 3, "results": []}', r"is not as an audit writes it \(KeyError: 'data'\)"),
+            ('{"schema": 4, "results": 3}', "is not as an audit writes it"),
+            ('{"schema": 4, "results": []}', r"is not as an audit writes it \(KeyError: 'data'\)"),
         ],
     )
     def test_other_folders_are_named(self, text, message, tmp_path):

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from art_snn import LIF, PyTorchSNNClassifier, SpikingNetwork, adapt, datasets, evaluate, models
-from art_snn.audit import AuditSettings, entry, report, run_audit, verify
+from art_snn.audit import AuditSettings, entry, files, run_audit, verify
 from art_snn.audit.subjects import as_trained, load_as_trained, loader_options
 from art_snn.chains import HART
 from art_snn.cli import main
@@ -40,7 +40,7 @@ def invoke(*arguments):
 def audited(folder, **settings):
     """An audit's folder with its entry, and the entry."""
     result = run_audit(AuditSettings(**(TINY | settings)), folder)
-    report.write_files(result, folder)
+    files.write_files(result, folder)
     return result, entry.read(entry.write(entry.of_audit(result, name="tiny", reported=50.0), folder / "entry.json"))
 
 

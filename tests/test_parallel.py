@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from art_snn import audit
-from art_snn.audit import AuditSettings, report, run_audit
+from art_snn.audit import AuditSettings, files, run_audit
 from art_snn.audit.parallel import processes
 from art_snn.audit.solve import Solver
 from art_snn.audit.subjects import subjects_of
@@ -172,7 +172,7 @@ def test_two_hundred_cells_killed_ten_times_end_as_undisturbed(tmp_path):
     assert found(result) == found(undisturbed)
     assert not list(folder.rglob("*.part*"))
     for name, each in (("killed", result), ("undisturbed", undisturbed)):
-        report.write_files(each, tmp_path / name)
+        files.write_files(each, tmp_path / name)
     one, other = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("killed", "undisturbed"))
     for written in (one, other):
         for row in written["results"] + written["gamma_search"]:

@@ -23,8 +23,9 @@ from scipy.stats.contingency import expected_freq
 
 from art_snn.attacks import attack as attack_of
 from art_snn.audit.columns import column
+from art_snn.audit.files import SCHEMA
 from art_snn.audit.metrics import FOOLED, RESISTED, WRONG, Paired, Row, SuccessRate
-from art_snn.audit.report import SCHEMA, scenario_name
+from art_snn.audit.report import scenario_name
 from art_snn.evaluation.result import NOTHING
 from art_snn.files import json_text, replacing
 from art_snn.identity import differences

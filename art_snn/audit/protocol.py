@@ -15,18 +15,19 @@ from typing import Any
 
 import numpy as np
 
+from art_snn.audit import examples
 from art_snn.audit.cells import Block, Cell, Keys, blocks, planned
+from art_snn.audit.examples import Raster
 from art_snn.audit.metrics import Row, check_same_samples
 from art_snn.audit.parallel import processes, solved
 from art_snn.audit.settings import GAMMA_LIMITS, SCENARIOS, AuditSettings
 from art_snn.audit.solve import Solver
 from art_snn.audit.store import Found, Store
-from art_snn.audit.subjects import Samples, Subjects, subjects_of
+from art_snn.audit.subjects import Subjects, subjects_of
 from art_snn.audit.trust import checks
 from art_snn.evaluation import Flag, WorstCase
 from art_snn.files import held
-
-EXAMPLES = 8  # images of the figure
+from art_snn.identity import versions
 
 
 @dataclass
@@ -48,7 +49,10 @@ class AuditResult:
     :param worst: The worst case over many attacks, white-box and by way of the second network, at the tables' ε; None
         if none was asked for.
     :param checks: What was examined to see whether the figures can be trusted.
-    :param examples: Clean images, and their adversarial images by chain, of the white-box attack at the tables' ε.
+    :param examples: Clean inputs, and their adversarial inputs by chain, of the last white-box attack at the tables' ε.
+    :param classes: What the target predicts for each of them, and their true classes.
+    :param raster: Which neurons spike when, under one of the examples; None if there are no spikes.
+    :param versions: Of the packages that decide the figures.
     :param subjects: Networks and samples; None if they are not there any more.
     :raises ValueError: If the rows are not of the same samples.
     """
@@ -66,6 +70,9 @@ class AuditResult:
     worst: WorstCase | None = None
     checks: list[Flag] = field(default_factory=list)
     examples: dict[str, np.ndarray] = field(default_factory=dict)
+    classes: dict[str, np.ndarray] = field(default_factory=dict)
+    raster: Raster | None = None
+    versions: dict[str, str] = field(default_factory=versions)
     subjects: Subjects | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -201,7 +208,7 @@ def _run(
         start("can the figures be trusted", 1)
         result.checks = store.checks(keys.of_all(work), lambda: checks(solver, result.rows, result.worst))
         advance()
-    result.examples = _examples(solver, result)
+    _look(solver, result)
     return result
 
 
@@ -249,13 +256,10 @@ def _percent(solver: Solver, classifier: object) -> float:
     return 100.0 * float((solver.classes(classifier, samples.x) == samples.labels).mean())
 
 
-def _examples(solver: Solver, result: AuditResult) -> dict[str, np.ndarray]:
-    """A few clean inputs, and what the last attack makes of them along each chain."""
-    settings, attacked = result.settings, solver.subjects.attacked
-    few, attack = Samples(attacked.x[:EXAMPLES], attacked.y[:EXAMPLES]), settings.attacks[-1]
-    found = {"clean": few.x}
-    for chain in result.chains(attack, SCENARIOS[0]):
-        gamma = result.rate(attack, SCENARIOS[0], chain, settings.eps).gamma
-        cell = Cell(attack, SCENARIOS[0], chain, settings.eps, settings.seed)
-        found[chain] = solver.images(cell, gamma, few)
-    return found
+def _look(solver: Solver, result: AuditResult) -> None:
+    """A few inputs before and after the last attack, and the spikes under one of them."""
+    settings = result.settings
+    attack, white = settings.attacks[-1], SCENARIOS[0]
+    gammas = {c: result.rate(attack, white, c, settings.eps).gamma for c in result.chains(attack, white)}
+    result.examples, result.classes = examples.images(solver, gammas)
+    result.raster = examples.raster(solver, result.strongest(attack, white)[0], result.examples, result.classes)

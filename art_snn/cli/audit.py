@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from art_snn.cli.options import SettingsCommand
 from art_snn.cli.program import checked, data_at_root, need, plain_errors, writable
 from art_snn.cli.progress import progress
+from art_snn.cli.report import show
 from art_snn.terminal import check_interrupt
 
 
@@ -155,16 +156,14 @@ def _run_audit(
     settings: Any, out: Path, jobs: int | None, cluster: str | None, entry: str | None, reported: float | None
 ) -> bool:
     """Whether nothing speaks against the figures."""
-    from rich.console import Console
-
-    from art_snn.audit import report, run_audit
+    from art_snn.audit import files, run_audit
 
     check_interrupt()
     written: list[Path] = []
 
     def write(result: Any) -> None:
         check_interrupt()
-        written.extend(report.write_files(result, out))
+        written.extend(files.write_files(result, out))
         if entry is not None:
             from art_snn.audit import entry as entries
 
@@ -174,16 +173,5 @@ def _run_audit(
 
     with progress() as (start, advance):
         result = run_audit(settings, out, start, advance, write, jobs=jobs, cluster=cluster)
-    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
-    console.print(report.headline(result), soft_wrap=True, markup=False)
-    console.print(report.flags(result), soft_wrap=True, markup=False)
-    if result.worst is not None:
-        console.print(report.worst_case(result), soft_wrap=True, markup=False)
-    for scenario in result.settings.scenarios:
-        console.print()
-        console.print(report.table(result, scenario))
-    console.print()
-    console.print(report.verdict(result), soft_wrap=True, markup=False)
-    for path in written:
-        console.print(f"wrote {path}", soft_wrap=True, markup=False)
+    show(result, written)
     return not result.flags
