@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         network,
         neurons,
         surrogates,
+        theory,
         training,
     )
     from art_snn.adapters import adapt

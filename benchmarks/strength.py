@@ -215,7 +215,8 @@ class Study:
 
         def compute() -> dict[str, Any]:
             begun = time.process_time()
-            result = evaluate(self.classifier, x, y, eps=self.eps, plan=plan, batch_size=self.size, verbose=False)
+            options: dict[str, Any] = {"batch_size": self.size, "flags": False, "verbose": False}
+            result = evaluate(self.classifier, x, y, eps=self.eps, plan=plan, **options)
             seconds = time.process_time() - begun
             fooled = "".join("01"[int(by >= 0)] for by in result.fooled_by)
             return {"fooled": fooled, "seconds": seconds, "members": result.as_dict()["members"], "plan": result.plan}

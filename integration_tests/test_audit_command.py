@@ -31,6 +31,7 @@ TINY = [
     "stbp,hart",
     "--jobs",
     "1",
+    "--no-checks",
 ]
 
 
@@ -303,7 +304,21 @@ def fails():
 class TestOwnNetworks:
     """--network: a function that returns a network, adapted or not, or a classifier."""
 
-    FEW = ("--plan", "fast", "--samples", "30", "--sweep", "", "--chains", "stbp,hart", "--attacks", "fgsm")
+    FEW = (
+        "--jobs",
+        "1",
+        "--no-checks",
+        "--plan",
+        "fast",
+        "--samples",
+        "30",
+        "--sweep",
+        "",
+        "--chains",
+        "stbp,hart",
+        "--attacks",
+        "fgsm",
+    )
 
     @pytest.fixture
     def file(self, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from art_snn.audit import AuditSettings, run_audit
 distributed = pytest.importorskip("distributed")
 
 SETTINGS = AuditSettings(
-    epochs=2, samples=100, time_steps=4, sweep=(), steps=20, attacks=("fgsm", "pgd"), plan="fast", repeats=3
+    epochs=1, samples=40, time_steps=2, sweep=(), steps=10, chains=("hart", "rga"), plan="fast", repeats=4, checks=False
 )
 
 

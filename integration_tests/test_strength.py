@@ -118,7 +118,7 @@ def test_the_worst_case_is_no_weaker_than_arts_autoattack(digits):
     classifier.chain = HART()
     by_hand = AutoAttack(classifier, eps=eps, eps_step=eps / 4, batch_size=24).generate(x.copy(), y)
     by_hand = (classifier.predict(by_hand).argmax(1) == y.argmax(1)).mean()
-    result = art_snn.evaluate(classifier, x, y, eps=eps, verbose=False)
+    result = art_snn.evaluate(classifier, x, y, eps=eps, verbose=False, flags=False)
     assert result.robust_accuracy <= by_hand < result.accuracy
 
 
@@ -142,7 +142,7 @@ def test_the_worst_case_of_an_adapted_network_leaves_it_as_it_was():
     _, (x, _), _, _ = datasets.digits(seed=0)
     labels = classifier.predict(x[:12]).argmax(1)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    result = art_snn.evaluate(classifier, x[:12], labels, eps=0.15, verbose=False)
+    result = art_snn.evaluate(classifier, x[:12], labels, eps=0.15, verbose=False, flags=False)
     assert result.accuracy == 1.0 and result.robust_accuracy < 1.0
     assert len(set(result.members["chain"])) == 7  # annealed, adaptive, ASSG twice, HART, STBP, and none for Square
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())

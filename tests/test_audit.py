@@ -31,8 +31,18 @@ from art_snn.training import TrainSettings, train
 from art_snn.training.data import load
 
 TINY = AuditSettings(
-    epochs=2, samples=40, time_steps=2, sweep=(), steps=2, chains=("cba", "stbp-best", "hart", "mixed"), plan="fast"
+    epochs=2,
+    samples=40,
+    time_steps=2,
+    sweep=(),
+    steps=2,
+    chains=("cba", "stbp-best", "hart", "mixed"),
+    plan="fast",
+    checks=False,
 )
+
+#: Of audits whose worst case and flags are not the subject.
+QUICK = {"plan": "none", "checks": False}
 
 
 def stop_before_attack(number, monkeypatch):
@@ -88,7 +98,15 @@ def pair(tmp_path_factory):
 
 class TestGivenNetworks:
     def audit(self, pair, **changes):
-        settings = {"samples": 30, "sweep": (), "steps": 2, "chains": ("hart", "rga"), "eps": 0.2, "plan": "none"}
+        settings = {
+            "samples": 30,
+            "sweep": (),
+            "steps": 2,
+            "chains": ("hart", "rga"),
+            "eps": 0.2,
+            "plan": "none",
+            "checks": False,
+        }
         return AuditSettings(**(settings | {"target": pair["a"], "second": pair["b"]} | changes))
 
     def test_are_attacked_on_their_own_test_samples(self, pair, tmp_path):
@@ -242,7 +260,14 @@ class TestLearnedSamples:
         return str(train(settings, out).path)
 
     def audit(self, target, second, **changes):
-        settings = {"samples": 10, "sweep": (), "attacks": ("fgsm",), "chains": ("hart",), "plan": "none"}
+        settings = {
+            "samples": 10,
+            "sweep": (),
+            "attacks": ("fgsm",),
+            "chains": ("hart",),
+            "plan": "none",
+            "checks": False,
+        }
         return AuditSettings(target=target, second=second, **(settings | changes))
 
     def test_a_pair_of_different_data_is_refused(self, roots, tmp_path):

@@ -38,7 +38,7 @@ def samples(number=40):
 def run(wrapped=None, **kwargs):
     x, y = samples(kwargs.pop("number", 40))
     wrapped = classifier() if wrapped is None else wrapped
-    return art_snn.evaluate(wrapped, x, y, **({"eps": EPS, "plan": SMALL, "verbose": False} | kwargs))
+    return art_snn.evaluate(wrapped, x, y, **({"eps": EPS, "plan": SMALL, "verbose": False, "flags": False} | kwargs))
 
 
 @pytest.fixture(scope="module")

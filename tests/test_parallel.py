@@ -15,6 +15,7 @@ import time
 import numpy as np
 import pytest
 
+from art_snn import audit
 from art_snn.audit import AuditSettings, report, run_audit
 from art_snn.audit.parallel import processes
 from art_snn.audit.solve import Solver
@@ -24,12 +25,20 @@ from art_snn.chains.names import ChainEntry
 from art_snn.chains.table import TABLE
 
 SMALL = AuditSettings(
-    epochs=1, samples=30, time_steps=2, sweep=(), steps=2, chains=("hart", "rga"), plan="fast", batch_size=16
+    epochs=1,
+    samples=30,
+    time_steps=2,
+    sweep=(),
+    steps=2,
+    chains=("hart", "rga"),
+    plan="fast",
+    batch_size=16,
+    checks=False,
 )
 #: As many cells as an audit of some size has, each of little work.
 MANY = AuditSettings(
     epochs=1, samples=10, time_steps=2, sweep=(0.05, 0.1), attacks=("fgsm",), chains=("hart(gamma=1.0)", "rga"),
-    plan="none", repeats=25,
+    plan="none", repeats=25, checks=False,
 )  # fmt: skip
 
 NETWORKS = """
@@ -79,6 +88,7 @@ class TestProcesses:
             settings = AuditSettings(
                 network="nets_here.py:make", second="nets_here.py:ann", sources=("nets_here.py:ann", "nets_here:make"),
                 samples=20, sweep=(), attacks=("fgsm", "Square(max_iter=5)"), chains=("hart", "window"), plan="none",
+                checks=False,
             )  # fmt: skip
             one, two = (run_audit(settings, tmp_path / f"{jobs}", jobs=jobs) for jobs in (1, 2))
         finally:
@@ -168,3 +178,52 @@ def test_two_hundred_cells_killed_ten_times_end_as_undisturbed(tmp_path):
         for row in written["results"] + written["gamma_search"]:
             del row["seconds"]
     assert one == other
+
+
+class TestFromPython:
+    """`art_snn.audit.run`: a classifier and arrays."""
+
+    def given(self):
+        subjects = subjects_of(SMALL, None)
+        samples = subjects.attacked
+        return subjects, samples.x, samples.y.argmax(1)
+
+    def test_gives_a_row_for_each_cell(self, tmp_path):
+        subjects, x, y = self.given()
+        chains = ("rga", "hart(gamma=0.5)", "hart")
+        given = {"eps": 0.1, "chains": chains, "attacks": ("fgsm",), "sweep": (), "verbose": False}
+        sources = {"the other": subjects.second}
+        frame = audit.run(subjects.target, x, y, second=subjects.second, sources=sources, folder=tmp_path, **given)
+        assert list(frame["scenario"].unique()) == ["WBA", "BBA", "BBA the other"] and len(frame) == 9
+        assert (frame["correct"] <= 20).all()  # a third is held out
+        assert (frame[frame["chain"] == "hart"]["tried"] >= 3).all()
+        by = frame.drop(columns="seconds").groupby("scenario")
+        one, other = (by.get_group(name).drop(columns="scenario", errors="ignore") for name in ("BBA", "BBA the other"))
+        assert one.reset_index(drop=True).equals(other.reset_index(drop=True))
+        again = audit.run(subjects.target, x, y, second=subjects.second, sources=sources, folder=tmp_path, **given)
+        assert again.equals(frame)  # seconds too: nothing was computed again
+
+    def test_attacks_all_samples_where_others_are_held_out(self):
+        subjects, x, y = self.given()
+        held_out = subjects.held_out.x, subjects.held_out.y
+        given = {"chains": ("rga",), "attacks": ("fgsm",), "sweep": (), "plan": "fast", "verbose": False}
+        frame = audit.run(subjects.target, x, y, held_out=held_out, repeats=2, **given)
+        right = int((subjects.target.predict(x).argmax(1) == y).sum())
+        assert list(frame["correct"]) == [right, right] and list(frame["seed"]) == [0, 1]
+        assert len(frame.attrs["worst_case"]["fooled_by"]) == len(x) and frame.attrs["raised"] == []
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"x": None}, "x and y must be given with classifier"),
+            ({"classifier": None}, "classifier must be given with x"),
+            ({"y": np.zeros(3)}, "y must hold a label for each of 30 samples"),
+            ({"x": np.zeros((30, 1, 9, 9), np.float32)}, r"classifier takes inputs \(1, 8, 8\)"),
+            ({"epsilon": 0.1}, "epsilon"),
+        ],
+    )
+    def test_what_does_not_fit_is_named(self, changes, message):
+        subjects, x, y = self.given()
+        arguments = {"classifier": subjects.target, "x": x, "y": y} | changes
+        with pytest.raises((ValueError, TypeError), match=message):
+            audit.run(**arguments, verbose=False)

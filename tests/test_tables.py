@@ -31,22 +31,8 @@ from art_snn.training import train as run_training
 from art_snn.training.data import load
 from art_snn.training.networks import NETWORKS
 
-SMALL = [
-    "--jobs",
-    "1",
-    "--plan",
-    "none",
-    "--epochs",
-    "1",
-    "--samples",
-    "20",
-    "--time-steps",
-    "2",
-    "--sweep",
-    "",
-    "--attacks",
-    "fgsm",
-]
+HERE = ["--jobs", "1", "--plan", "none", "--no-checks"]
+SMALL = [*HERE, "--epochs", "1", "--samples", "20", "--time-steps", "2", "--sweep", "", "--attacks", "fgsm"]
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class AttackEntry:
     @property
     def differentiates(self) -> bool:
         """Whether it follows a gradient, so that the chain decides what it finds."""
-        return unwrapped(self.make).__name__ not in QUERIES
+        return differentiates(self.make)
 
     def arguments(self, **settings: float) -> dict[str, float]:
         """
@@ -107,6 +107,14 @@ def _of_class(name: str) -> AttackEntry:
         raise ValueError(f"there is no attack {name!r}: there are {', '.join(ATTACKS)}, and ART's evasion attacks.")
     takes = {"steps": "max_iter"} if {"max_iter", "eps"} <= set(found.attack_params) else {}  # type: ignore[attr-defined]
     return AttackEntry(found.__name__, found.__name__, found, takes, usual=False)
+
+
+def differentiates(make: Any) -> bool:
+    """
+    :param make: What makes an attack.
+    :return: Whether it follows a gradient, rather than asking for predictions only.
+    """
+    return getattr(unwrapped(make), "__name__", "") not in QUERIES
 
 
 def unwrapped(make: Any) -> Any:

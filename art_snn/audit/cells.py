@@ -6,7 +6,7 @@ Each is found by itself, in any order and on any process, and is kept under a ke
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import partial
 from typing import Any
@@ -131,6 +131,13 @@ class Keys:
         parts += self._of_block(work) if isinstance(work, Block) else self._of_cell(work)
         digest.update(as_bytes(parts))
         return digest.hexdigest()
+
+    def of_all(self, work: Sequence[Cell | Block]) -> str:
+        """
+        :param work: All that an audit finds.
+        :return: The key of what follows from all of it.
+        """
+        return hashlib.sha256("".join(self.of(each) for each in work).encode()).hexdigest()
 
     def _of_cell(self, cell: Cell) -> list[Any]:
         s, entry = self.settings, attack(cell.attack)

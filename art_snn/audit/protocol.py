@@ -9,8 +9,9 @@ many processes at once, in `parallel`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,8 @@ from art_snn.audit.settings import GAMMA_LIMITS, SCENARIOS, AuditSettings
 from art_snn.audit.solve import Solver
 from art_snn.audit.store import Found, Store
 from art_snn.audit.subjects import Samples, Subjects, subjects_of
-from art_snn.evaluation import WorstCase
+from art_snn.audit.trust import checks
+from art_snn.evaluation import Flag, WorstCase
 from art_snn.files import held
 
 EXAMPLES = 8  # images of the figure
@@ -45,7 +47,9 @@ class AuditResult:
     :param search: What became of the held-out samples, from which γ was chosen.
     :param worst: The worst case over many attacks, white-box and by way of the second network, at the tables' ε; None
         if none was asked for.
+    :param checks: What was examined to see whether the figures can be trusted.
     :param examples: Clean images, and their adversarial images by chain, of the white-box attack at the tables' ε.
+    :param subjects: Networks and samples; None if they are not there any more.
     :raises ValueError: If the rows are not of the same samples.
     """
 
@@ -60,7 +64,9 @@ class AuditResult:
     rows: list[Row] = field(default_factory=list)
     search: list[Row] = field(default_factory=list)
     worst: WorstCase | None = None
+    checks: list[Flag] = field(default_factory=list)
     examples: dict[str, np.ndarray] = field(default_factory=dict)
+    subjects: Subjects | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.check()
@@ -71,6 +77,11 @@ class AuditResult:
         """
         check_same_samples(self.rows)
         check_same_samples(self.search)
+
+    @property
+    def flags(self) -> list[Flag]:
+        """What speaks against the figures: the checks that are raised. A healthy network raises none."""
+        return [check for check in self.checks if check.raised]
 
     def at_limit(self) -> list[Row]:
         """
@@ -171,11 +182,12 @@ def _run(
         len(subjects.held_out.x),
         None if attacked.indices is None else [int(index) for index in attacked.indices],
         subjects.data,
+        subjects=subjects,
     )
     work: list[Cell | Block] = [*planned(settings, subjects), *blocks(settings, subjects)]
-    start("attacks", len(work))
-    keys, parts = Keys(settings, subjects), []
-    found = _found(work, keys, Store(folder, solver.untouched()), solver, advance, jobs, cluster)
+    keys, store, parts = Keys(settings, subjects), Store(folder, solver.untouched()), []
+    start("attacks", len({keys.of(each) for each in work}))
+    found = _found(work, keys, store, solver, advance, jobs, cluster)
     for each in work:
         what = found[each]
         if isinstance(what, WorstCase):
@@ -185,6 +197,10 @@ def _run(
             result.search += what[1]
     result.check()
     result.worst = WorstCase.joined(parts) if parts else None
+    if settings.checks:
+        start("can the figures be trusted", 1)
+        result.checks = store.checks(keys.of_all(work), lambda: checks(solver, result.rows, result.worst))
+        advance()
     result.examples = _examples(solver, result)
     return result
 
@@ -199,22 +215,33 @@ def _found(
     cluster: str | None,
 ) -> dict[Cell | Block, Found | WorstCase]:
     """What all cells found: what is kept, and the rest as it comes."""
-    by_key = {each: keys.of(each) for each in work}
-    found: dict[Cell | Block, Found | WorstCase] = {}
-    for each, key in by_key.items():
-        if (kept := store.get(each, key)) is not None:
-            found[each] = kept
+    by_key: dict[str, list[Cell | Block]] = {}  # two names may stand for one and the same
+    for each in work:
+        by_key.setdefault(keys.of(each), []).append(each)
+    found = {}
+    for key, (first, *_) in by_key.items():
+        if (kept := store.get(first, key)) is not None:
+            found[key] = kept
             advance()
-    missing = [each for each in work if each not in found]
     # The longest first, so that no process waits for one that another began at the end.
-    missing.sort(key=lambda each: isinstance(each, Cell))
+    missing = {same[0]: key for key, same in by_key.items() if key not in found}
+    ordered = sorted(missing, key=lambda each: isinstance(each, Cell))
     if missing:
         number = processes(jobs, len(missing), solver.settings.device)
-        for each, what in solved(missing, solver, jobs=number, cluster=cluster):
+        for each, what in solved(ordered, solver, jobs=number, cluster=cluster):
             advance()  # an interruption that was swallowed meanwhile is raised here: what it touched is not kept
-            store.put(by_key[each], what)
-            found[each] = what
-    return found
+            store.put(missing[each], what)
+            found[missing[each]] = what
+    return {each: _called(found[key], each) for key, same in by_key.items() for each in same}
+
+
+def _called(found: Found | WorstCase, work: Cell | Block) -> Found | WorstCase:
+    """What was found under what it is called here: what decides it is the same, its names need not be."""
+    if isinstance(found, WorstCase) or isinstance(work, Block):
+        return found
+    names: dict[str, Any] = {"attack": work.attack, "scenario": work.scenario, "chain": work.chain}
+    row, search = found
+    return replace(row, **names), [replace(tried, **names) for tried in search]
 
 
 def _percent(solver: Solver, classifier: object) -> float:

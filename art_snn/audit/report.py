@@ -55,6 +55,17 @@ def worst_case(result: AuditResult) -> str:
     )
 
 
+def flags(result: AuditResult) -> str:
+    """
+    :param result: An audit's findings.
+    :return: What speaks against them, a line for each flag: what stands before all figures.
+    """
+    if not result.flags:
+        return f"Can the figures be trusted? Of {len(result.checks)} checks none speaks against them."
+    lines = [f"FLAG {flag}" for flag in result.flags]
+    return "\n".join([f"{len(lines)} of {len(result.checks)} checks speak against the figures:", *lines])
+
+
 def table(result: AuditResult, scenario: str) -> Table:
     """
     :param result: An audit's findings.
@@ -222,6 +233,7 @@ def as_dict(result: AuditResult) -> dict[str, Any]:
         "worst_case": None if result.worst is None else _timeless(result.worst.as_dict()),
         "results": [row.as_dict() for row in result.rows],
         "gamma_search": [row.as_dict() for row in result.search],
+        "checks": [asdict(check) for check in result.checks],
     }
 
 

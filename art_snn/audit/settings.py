@@ -32,15 +32,18 @@ DIGITS = 609
 
 _DATA = "Data set that network takes, or a file .npz with inputs x `(N, ...)` and labels y, all of them test samples"
 
+#: The data of an audit that is given arrays.
+ARRAYS = "arrays"
+
 #: Norms of ε.
 NORMS = ("inf", "2")
 
 
 class DataOrFile(OneOf):
-    """A data set's name, or the path of a file of arrays."""
+    """A data set's name, or the path of a file of arrays; or :data:`ARRAYS`."""
 
     def __call__(self, name: str, value: object) -> None:
-        if not (isinstance(value, str) and value.endswith(".npz")):
+        if value != ARRAYS and not (isinstance(value, str) and value.endswith(".npz")):
             super().__call__(name, value)
 
 
@@ -101,7 +104,7 @@ class AuditSettings:
     reset: str = shared.RESET()
     encoder: str = shared.ENCODER(meaning="Encoding, whose noise is frozen, the same for all attacks")
     epochs: int = shared.EPOCHS(20)
-    samples: int = setting(500, f"Test samples to attack, of the digits at most {DIGITS}.", Whole(10, 10**9))
+    samples: int = setting(500, f"Test samples to attack, of the digits at most {DIGITS}.", Whole(1, 10**9))
     seed: int = shared.SEED(
         meaning="Seed of data split and target; the second network's is one higher. With a target, of the order of the "
         "test samples."
@@ -111,6 +114,9 @@ class AuditSettings:
     )
     repeats: int = setting(1, "Seeds of each attack's random numbers, from seed on.", Whole(1, 1_000))
     batch_size: int = setting(128, "Samples of one batch, which bounds the memory.", Whole(1, 10**6))
+    checks: bool = setting(
+        True, "Examine, on some of the samples, whether the figures can be trusted.", off="no-checks"
+    )
     device: str = shared.DEVICE()
 
     def __post_init__(self) -> None:
@@ -192,7 +198,7 @@ class AuditSettings:
             Number(above=0.0, most=most)(name, value)
         if self.step_size is not None:
             Number(above=0.0, most=most)("step_size", self.step_size)
-        Whole(10, DIGITS)("samples", self.samples)
+        Whole(1, DIGITS)("samples", self.samples)
 
     def alpha(self, eps: float) -> float:
         """

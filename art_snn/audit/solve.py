@@ -17,7 +17,7 @@ import numpy as np
 from art.estimators.classification import PyTorchClassifier
 
 from art_snn.attacks import attack
-from art_snn.audit.cells import Block, Cell
+from art_snn.audit.cells import Block, Cell, planned
 from art_snn.audit.columns import NO_CHAIN, column
 from art_snn.audit.metrics import FOOLED, RESISTED, WRONG, Row, outcomes
 from art_snn.audit.settings import GAMMA_LIMITS, GAMMAS, SCENARIOS, AuditSettings
@@ -102,8 +102,20 @@ class Solver:
             batch_size=s.batch_size,
             seed=s.seed,
             samples=np.arange(block.first, block.last),
+            flags=False,
             verbose=False,
         )
+
+    def members(self, scenario: str) -> Iterator[Member]:
+        """
+        :param scenario: A scenario.
+        :return: What runs there at the tables' ε, with a γ in the middle of those that are tried where one is chosen.
+        """
+        s = self.settings
+        for cell in planned(s, self.subjects):
+            if (cell.scenario, cell.eps, cell.seed) == (scenario, s.eps, s.seed):
+                tuned = self.columns[cell.chain].tuned
+                yield self._member(cell, self.columns[cell.chain].chain(GAMMAS[0] if tuned else None))
 
     def images(self, cell: Cell, gamma: float | None, samples: Samples) -> np.ndarray:
         """

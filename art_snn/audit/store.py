@@ -7,12 +7,14 @@ what it shares with those before and computes only what is missing.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from art_snn.audit.cells import SCHEMA, Block, Cell
 from art_snn.audit.metrics import Row, check_same_samples
-from art_snn.evaluation import WorstCase
-from art_snn.files import replacing, sweep
+from art_snn.evaluation import Flag, WorstCase
+from art_snn.files import json_text, replacing, sweep
 
 #: An attack's row, and what the search for its γ found.
 Found = tuple[Row, list[Row]]
@@ -84,6 +86,25 @@ class Store:
         plain = {"schema": SCHEMA, "key": key, "row": row.as_dict(), "search": [tried.as_dict() for tried in search]}
         with replacing(self._path(key, ".json")) as temporary:
             temporary.write_text(json.dumps(plain, allow_nan=False), encoding="utf-8")
+
+    def checks(self, key: str, examine: Callable[[], list[Flag]]) -> list[Flag]:
+        """
+        :param key: The key of all that an audit found.
+        :param examine: What examines whether it can be trusted.
+        :return: What it says, or said before.
+        """
+        path = self._path(key, ".checks")
+        try:
+            file = json.loads(path.read_text(encoding="utf-8"))
+            if file["key"] == key:
+                return [Flag(**check) for check in file["checks"]]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            pass
+        found = examine()
+        with replacing(path) as temporary:
+            plain = {"key": key, "checks": [asdict(check) for check in found]}
+            temporary.write_text(json_text(plain), encoding="utf-8")
+        return found
 
     def _path(self, key: str, suffix: str) -> Path:
         return self.folder / f"{key[:32]}{suffix}"

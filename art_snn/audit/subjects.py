@@ -21,9 +21,9 @@ from art_snn import settings as shared
 from art_snn.attacks import ATTACKS
 from art_snn.attacks.checks import class_indices
 from art_snn.audit.digit_networks import classifier_for, fresh_network, trained
-from art_snn.audit.settings import HELD_OUT, SCENARIOS, AuditSettings
+from art_snn.audit.settings import ARRAYS, HELD_OUT, SCENARIOS, AuditSettings
 from art_snn.classifier import PyTorchSNNClassifier
-from art_snn.datasets.table import DATASETS
+from art_snn.datasets.table import DATASETS, DataEntry
 from art_snn.encoders import EventFrames, PoissonEncoder
 from art_snn.identity import differences, of_arrays, unlike
 from art_snn.network import SpikingNetwork
@@ -270,17 +270,30 @@ def own(settings: AuditSettings) -> Subjects:
 
 def _test_part(settings: AuditSettings, network: Any) -> tuple[np.ndarray, np.ndarray, float, float, str]:
     """Test samples and one-hot labels, smallest and largest value, and the data's title."""
+    if settings.data == ARRAYS:
+        raise ValueError(f"data must be a data set or a file: {ARRAYS} are what art_snn.audit.run is given.")
     if settings.data not in DATASETS:
         x, y, low, high = _arrays(settings.data, network)
         return x, y, low, high, Path(settings.data).name
     entry = DATASETS[settings.data]
-    options: dict[str, Any] = {"seed": settings.seed}
-    if entry.events:
-        options["time_steps"] = getattr(network, "model", network).time_steps
-    if entry.size is not None:
-        options["size"] = entry.size
+    options = loader_options(entry, settings.seed, getattr(getattr(network, "model", network), "time_steps", None))
     (_, _), (x, y), low, high = entry.load(*([] if entry.embedded else [settings.root]), **options)
     return x, y, low, high, entry.title
+
+
+def loader_options(entry: DataEntry, seed: int, time_steps: int | None) -> dict[str, Any]:
+    """
+    :param entry: A data set.
+    :param seed: The audit's seed.
+    :param time_steps: Those of the network under attack.
+    :return: What its loader is given.
+    """
+    options: dict[str, Any] = {"seed": seed}
+    if entry.events:
+        options["time_steps"] = time_steps
+    if entry.size is not None:
+        options["size"] = entry.size
+    return options
 
 
 def _arrays(path: str, network: Any) -> tuple[np.ndarray, np.ndarray, float, float]:
@@ -375,19 +388,39 @@ def _data(settings: AuditSettings, paths: list[str], recipes: list[dict[str, Any
             raise ValueError(
                 f"second must have learned target's data; they differ, target's and now second's: {differing}."
             )
-    learned = trained["settings"] | ({} if settings.root is None else {"root": settings.root})
-    if trained.get("scale") is not None:  # the number that "max" came to; other data may have another
-        learned |= {"scale": trained["scale"]}
-    data = _load(learned)
+    learned = _learned(trained) | ({} if settings.root is None else {"root": settings.root})
+    data = load_as_trained(learned)
     differing = differences(trained["data"], data.identity)
     if differing:
         raise ValueError(f"root must hold the data that target learned; they differ: {differing}.")
     if recipes[0]["time_steps"] == trained["settings"]["time_steps"] or not DATASETS[recipes[0]["data"]].events:
         return data
-    return _load(learned | {"time_steps": recipes[0]["time_steps"]})  # as many frames as steps
+    return load_as_trained(learned | {"time_steps": recipes[0]["time_steps"]})  # as many frames as steps
 
 
-def _load(settings: dict[str, Any]) -> Data:
+def _learned(training: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a training run, by which its data are loaded again."""
+    # The scale is the number that "max" came to; other data may have another.
+    return training["settings"] | ({} if training.get("scale") is None else {"scale": training["scale"]})
+
+
+def as_trained(path: str) -> dict[str, Any]:
+    """
+    :param path: A network that `art-snn train` wrote.
+    :return: Settings by which the data that an audit attacks are loaded again, for :func:`load_as_trained`; where they
+        lie is not among them.
+    """
+    learned, steps = _learned(models.describe(Path(path))["training"]), _recipe(path)["time_steps"]
+    kept = {name: value for name, value in learned.items() if name not in ("root", "device")}
+    return kept | ({"time_steps": steps} if DATASETS[kept["data"]].events else {})
+
+
+def load_as_trained(settings: dict[str, Any]) -> Data:
+    """
+    :param settings: Settings of a training run.
+    :return: Its data.
+    :raises ValueError: If this version knows no such settings.
+    """
     from art_snn.training.data import load
     from art_snn.training.settings import TrainSettings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from art_snn._version import __version__
-from art_snn.cli import audit, suite, train
+from art_snn.cli import audit, compare, suite, train, verify
 from art_snn.cli.program import Program
 
 
@@ -16,5 +16,7 @@ def main() -> None:
 
 
 main.add_command(audit.audit)
+main.add_command(compare.compare)
 main.add_command(suite.suite)
 main.add_command(train.train)
+main.add_command(verify.verify)

@@ -38,6 +38,10 @@ def second(context: click.Context, parameter: click.Parameter, value: str | None
     return value if value is not None and ":" in value else network(context, parameter, value)
 
 
+#: Exit code of a strict audit whose figures cannot be trusted.
+FLAGGED = 3
+
+
 @click.command(cls=SettingsCommand, settings=_settings, callbacks={"target": network, "second": second})
 @click.option(
     "--config",
@@ -52,6 +56,9 @@ def second(context: click.Context, parameter: click.Parameter, value: str | None
     help="Processes that attack at once.  [default: as many as there are cores; 1 on a GPU]",
 )
 @click.option("--cluster", help="Address of a Dask cluster's scheduler, whose workers attack instead.")
+@click.option("--strict", is_flag=True, help="Exit with code 3 if a check speaks against the figures.")
+@click.option("--entry", help="Write entry.json too, a leaderboard entry of that name, for art-snn verify.")
+@click.option("--reported", type=float, help="Robust accuracy that others reported, in per cent, for the entry.")
 @click.pass_context
 def audit(
     context: click.Context,
@@ -60,6 +67,9 @@ def audit(
     out: Path,
     jobs: int | None,
     cluster: str | None,
+    strict: bool,
+    entry: str | None,
+    reported: float | None,
     **options: Any,
 ) -> None:
     """Attack a spiking network under every backward chain.
@@ -74,11 +84,14 @@ def audit(
     with plain_errors(f"What was finished is kept in {out}: give the same command again to go on."):
         settings = _read(context, config, options)
         need(settings.device)
+        _check_entry(settings, entry, reported)
         with data_at_root():
             if dry_run:
                 _forecast(settings, jobs)
             else:
-                _run_audit(settings, writable(out), jobs, cluster)
+                trusted = _run_audit(settings, writable(out), jobs, cluster, entry, reported)
+                if strict and not trusted:
+                    context.exit(FLAGGED)
 
 
 def _read(context: click.Context, config: Path | None, options: dict[str, Any]) -> Any:
@@ -126,7 +139,22 @@ def _forecast(settings: Any, jobs: int | None) -> None:
     )
 
 
-def _run_audit(settings: Any, out: Path, jobs: int | None, cluster: str | None) -> None:
+def _check_entry(settings: Any, entry: str | None, reported: float | None) -> None:
+    """What an entry wants is said before an audit runs, not after."""
+    from art_snn.audit.settings import NO_PLAN
+
+    if entry is not None and settings.plan == NO_PLAN:
+        raise click.BadParameter("an entry is of the worst case: plan must not be none.", param_hint="--entry")
+    if reported is not None and entry is None:
+        raise click.BadParameter("reported belongs to entry.", param_hint="--reported")
+    if reported is not None and not 0.0 <= reported <= 100.0:
+        raise click.BadParameter(f"reported must be from 0 to 100, got {reported:g}.", param_hint="--reported")
+
+
+def _run_audit(
+    settings: Any, out: Path, jobs: int | None, cluster: str | None, entry: str | None, reported: float | None
+) -> bool:
+    """Whether nothing speaks against the figures."""
     from rich.console import Console
 
     from art_snn.audit import report, run_audit
@@ -137,12 +165,18 @@ def _run_audit(settings: Any, out: Path, jobs: int | None, cluster: str | None) 
     def write(result: Any) -> None:
         check_interrupt()
         written.extend(report.write_files(result, out))
+        if entry is not None:
+            from art_snn.audit import entry as entries
+
+            plain = entries.of_audit(result, name=entry, reported=reported)
+            written.append(entries.write(plain, out / "entry.json"))
         check_interrupt()
 
     with progress() as (start, advance):
         result = run_audit(settings, out, start, advance, write, jobs=jobs, cluster=cluster)
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     console.print(report.headline(result), soft_wrap=True, markup=False)
+    console.print(report.flags(result), soft_wrap=True, markup=False)
     if result.worst is not None:
         console.print(report.worst_case(result), soft_wrap=True, markup=False)
     for scenario in result.settings.scenarios:
@@ -152,3 +186,4 @@ def _run_audit(settings: Any, out: Path, jobs: int | None, cluster: str | None) 
     console.print(report.verdict(result), soft_wrap=True, markup=False)
     for path in written:
         console.print(f"wrote {path}", soft_wrap=True, markup=False)
+    return not result.flags

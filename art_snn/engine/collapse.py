@@ -26,7 +26,10 @@ EXHAUSTED = ("out of memory", "allocate memory", "not enough memory", "alloc_fai
 
 
 def vjp(output: Tensor, leaf: Tensor, grad: Tensor) -> Tensor:
-    return torch.autograd.grad(output, leaf, grad, retain_graph=True)[0]
+    if not output.requires_grad:  # a body that cuts the way to its input, as by `detach`
+        return torch.zeros_like(leaf)
+    (found,) = torch.autograd.grad(output, leaf, grad, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(leaf) if found is None else found
 
 
 def side_by_side(visits: Visits, chains: int, copies: int) -> Visits:

@@ -57,6 +57,7 @@ def attempt(
     seed: int,
     samples: np.ndarray,
     logits: np.ndarray | None = None,
+    repeats: int = 1,
 ) -> Attempt:
     """
     :param member: The attack.
@@ -70,6 +71,7 @@ def attempt(
     :param samples: A number for each sample by which they go, `(B,)`.
     :param logits: The classifier's for the inputs `(B, K)`, by which a targeted member chooses the classes it aims at,
         one after the other, on what is left.
+    :param repeats: How often a result is predicted, where predictions are random: the class is what most of them say.
     :return: What it found.
     :raises ValueError: If it gave something of another shape.
     """
@@ -94,12 +96,25 @@ def attempt(
         found[left], distances[left], counts = _judged(now, x[left], classifier, bound, within)
         invalid += int((~counts).sum())
         if counts.any():
-            size = int(counts.sum())
-            predicted[left[counts]] = classifier.predict(found[left[counts]], batch_size=size).argmax(1)
+            predicted[left[counts]] = majority(classifier, found[left[counts]], repeats)
         left = left[predicted[left] == labels[left]]
         if not len(left):
             break
     return Attempt(found, predicted, predicted != labels, distances, invalid)
+
+
+def majority(classifier: PyTorchClassifier, x: np.ndarray, repeats: int, batch_size: int | None = None) -> np.ndarray:
+    """
+    :param classifier: A classifier.
+    :param x: Inputs `(N, ...)`.
+    :param repeats: How often they are predicted.
+    :param batch_size: Samples of one batch; all of them at once when not given.
+    :return: The class that most predictions say, `(N,)`; of equals the first.
+    """
+    votes = np.zeros((len(x), classifier.nb_classes), dtype=np.int64)
+    for _ in range(repeats):
+        votes[np.arange(len(x)), classifier.predict(x, batch_size=batch_size or len(x)).argmax(1)] += 1
+    return votes.argmax(1)
 
 
 @contextmanager
@@ -122,16 +137,36 @@ def _judged(
     if found.shape != x.shape:
         raise ValueError(f"an attack gave {found.shape} for inputs of shape {x.shape}.")
     found = found.astype(np.float32)
-    distances = distance(found, x, norm)
-    valid = np.isfinite(found).reshape(len(found), -1).all(1)
-    largest = np.abs(np.where(np.isfinite(found), found, 0)).reshape(len(found), -1).max(1)
-    slack = ROUNDING * np.maximum(1.0, largest) * (1.0 if norm == np.inf else math.sqrt(found[0].size))
-    valid &= distances <= eps + slack
+    distances, valid = in_ball(found, x, eps, norm)
     if classifier.clip_values is not None:
-        low, high = (np.asarray(value, dtype=np.float32) for value in classifier.clip_values)
-        loose = ROUNDING * max(1.0, float(np.abs(high).max()))
-        valid &= ((found >= low - loose) & (found <= high + loose)).reshape(len(found), -1).all(1)
+        valid &= in_range(found, classifier.clip_values)
     return found, distances, valid
+
+
+def in_ball(found: np.ndarray, x: np.ndarray, eps: float, norm: float) -> tuple[np.ndarray, np.ndarray]:
+    """
+    :param found: Inputs `(N, ...)`.
+    :param x: The inputs that they are of, `(N, ...)`.
+    :param eps: ε.
+    :param norm: A norm p >= 1, or infinity.
+    :return: How far each is from its own, `(N,)`, and whether it is finite and no farther than ε, but for rounding.
+    """
+    distances, finite = distance(found, x, norm), np.isfinite(found)
+    largest = np.abs(np.where(finite, found, 0)).reshape(len(found), -1).max(1)
+    slack = ROUNDING * np.maximum(1.0, largest) * (1.0 if norm == np.inf else math.sqrt(found[0].size))
+    return distances, np.logical_and(finite.reshape(len(found), -1).all(1), distances <= eps + slack)
+
+
+def in_range(found: np.ndarray, clip_values: tuple[Any, Any]) -> np.ndarray:
+    """
+    :param found: Inputs `(N, ...)`.
+    :param clip_values: Smallest and largest value of an input, numbers or arrays.
+    :return: Whether each lies between them, but for rounding, `(N,)`.
+    """
+    low, high = (np.asarray(value, dtype=np.float32) for value in clip_values)
+    loose = ROUNDING * max(1.0, float(np.abs(high).max()))
+    inside = (found >= low - loose) & (found <= high + loose)
+    return np.all(inside.reshape(len(found), -1), axis=1)
 
 
 def distance(found: np.ndarray, x: np.ndarray, norm: float) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 from scipy.stats import binomtest
+
+from art_snn.evaluation.flag import Flag
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -41,6 +43,9 @@ class WorstCase:
     :param invalid: How many of its results lay outside ε or the range, or held NaN: they do not count.
     :param each: Which samples each member fools, `(members, N)`, if every member ran on every sample; None otherwise.
     :param versions: Of the packages that decide the figures.
+    :param repeated: Where predictions are random, so that what most of several say counts: the lowest and the highest
+        robust accuracy over single predictions of what was found. None where they are not.
+    :param checks: What was examined to see whether the figure can be trusted.
     """
 
     plan: str
@@ -60,6 +65,13 @@ class WorstCase:
     invalid: list[int]
     each: np.ndarray | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    repeated: tuple[float, float] | None = None
+    checks: list[Flag] = field(default_factory=list)
+
+    @property
+    def flags(self) -> list[Flag]:
+        """What speaks against the figure: the checks that are raised. A healthy network raises none."""
+        return [check for check in self.checks if check.raised]
 
     @property
     def survived(self) -> int:
@@ -159,6 +171,8 @@ class WorstCase:
             "interval": [low, high],
             "members": self.members.astype(object).where(self.members.notna(), None).to_dict("records"),
             "fooled_by": [int(number) for number in self.fooled_by],
+            "repeated": self.repeated,
+            "checks": [asdict(check) for check in self.checks],
             "versions": self.versions,
         }
 
@@ -167,6 +181,7 @@ class WorstCase:
         :param path: A file that is to hold all of it, for :meth:`load`.
         """
         arrays = {each.name: getattr(self, each.name) for each in fields(self)}
+        arrays["checks"] = [asdict(check) for check in self.checks]
         plain = {name: arrays.pop(name) for name in list(arrays) if not isinstance(arrays[name], np.ndarray)}
         with path.open("wb") as file:
             np.savez_compressed(file, about=np.frombuffer(json.dumps(plain).encode(), dtype=np.uint8), **arrays)
@@ -182,7 +197,10 @@ class WorstCase:
         try:
             with path.open("rb") as opened, np.load(opened) as file:
                 arrays = {name: file[name] for name in file.files}
-            return cls(**json.loads(arrays.pop("about").tobytes()), **arrays)
+            plain = json.loads(arrays.pop("about").tobytes())
+            plain["checks"] = [Flag(**check) for check in plain["checks"]]
+            plain["repeated"] = None if plain["repeated"] is None else tuple(plain["repeated"])
+            return cls(**plain, **arrays)
         except (KeyError, TypeError, EOFError, BadZipFile) as error:
             raise ValueError(f"{path} holds no worst case ({type(error).__name__}: {error}).") from None
 
@@ -201,14 +219,26 @@ class WorstCase:
                 found[each.name] = np.concatenate(values)
             elif each.name in ("tried", "seconds", "invalid"):
                 found[each.name] = [sum(numbers) for numbers in zip(*values, strict=True)]
+            elif each.name == "repeated":
+                found[each.name] = _joined([(part.repeated, len(part.labels)) for part in parts])
             else:
                 found[each.name] = values[0]
         return cls(**found)
 
     def __str__(self) -> str:
         low, high = self.interval
-        return (
+        raised = "".join(f"FLAG {flag}\n" for flag in self.flags)
+        return raised + (
             f"worst case of {len(self.attacks)} attacks ({self.plan}; ε = {self.eps:g}, L{self.norm}): "
             f"{100 * self.robust_accuracy:.1f} % of {len(self.labels)} samples are robust "
             f"(95 % interval {100 * low:.1f} to {100 * high:.1f}), {100 * self.accuracy:.1f} % are classified correctly"
         )
+
+
+def _joined(parts: Sequence[tuple[tuple[float, float] | None, int]]) -> tuple[float, float] | None:
+    """Lowest and highest robust accuracy of parts together; unknown if they are of one of them."""
+    if any(ends is None for ends, _ in parts):
+        return None
+    total = sum(number for _, number in parts)
+    low, high = (sum(ends[end] * number for ends, number in parts if ends is not None) / total for end in (0, 1))
+    return low, high

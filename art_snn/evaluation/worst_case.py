@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,18 @@ from tqdm.auto import tqdm
 
 from art_snn.attacks.checks import check_eps, check_whole, class_indices
 from art_snn.attacks.gradient import check_outputs
-from art_snn.evaluation.attempt import ROUNDING, attempt
+from art_snn.classifier import PyTorchSNNClassifier
+from art_snn.evaluation.attempt import ROUNDING, attempt, majority
+from art_snn.evaluation.flag import Flag
 from art_snn.evaluation.plan import PLANS, Member
 from art_snn.evaluation.result import BEFORE, NOTHING, WorstCase
+from art_snn.evaluation.trust import examine, of_worst_case
+from art_snn.evaluation.trust.predictions import is_random
 from art_snn.files import replacing
 from art_snn.identity import of_arrays, of_network, versions
+
+#: Where predictions are random: how often each result is predicted, and over how many draws a gradient is averaged.
+REPEATS, AVERAGED = 9, 8
 
 #: How much time may pass before what was found is kept.
 SECONDS = 30.0
@@ -44,6 +52,8 @@ def evaluate(
     seed: int = 0,
     samples: np.ndarray | None = None,
     folder: str | Path | None = None,
+    flags: bool = True,
+    claimed: float | None = None,
     verbose: bool = True,
     advance: Callable[[], None] = lambda: None,
 ) -> WorstCase:
@@ -65,6 +75,9 @@ def evaluate(
         evaluated one by one; 0 to N - 1 when not given.
     :param folder: Where what is finished is kept, in a file of this evaluation's own: the same call goes on there, or
         has its result from there; nowhere when not given.
+    :param flags: Whether to examine, on some of the samples, if the figure can be trusted: `checks` and `flags` of the
+        result. It takes about as long as a few hundred predictions of all of them.
+    :param claimed: A difference of robust accuracies, from 0 to 1, that is to be shown, if there is one.
     :param verbose: Whether to show the progress.
     :param advance: Called after each member.
     :return: What was found.
@@ -80,22 +93,26 @@ def evaluate(
     logits = np.asarray(classifier.predict(x, batch_size=batch_size))
     check_outputs(logits.shape[1])
     numbers = _numbers(samples, len(x))
-    state = _State(x, labels, logits, numbers, len(members), every)
+    repeats = REPEATS if is_random(classifier, x[:batch_size]) else 1
+    clean = logits.argmax(1) if repeats == 1 else majority(classifier, x, repeats, batch_size)
+    state = _State(x, labels, logits, clean, numbers, len(members), every)
     settings = (name, eps, within, every, seed, batch_size, of_arrays(numbers))
     kept = _Kept(folder, settings, members, classifier, second, x, labels)
     kept.restore(state)
-    with tqdm(total=len(x) * len(members), desc="worst case", unit="sample", disable=not verbose) as bar:
+    given = {"eps": eps, "norm": within, "seed": seed, "repeats": repeats}
+    bar = tqdm(total=len(x) * len(members), desc="worst case", unit="sample", disable=not verbose)
+    with bar, _averaging(classifier if repeats > 1 else None):
         for number, member in enumerate(members):
             bar.set_postfix_str(f"{int((state.fooled_by == NOTHING).sum())} robust, {member}"[:100])
             rows = np.flatnonzero(state.left(number) & ~state.done[number])
             bar.update(len(x) - len(rows))
             for start in range(0, len(rows), batch_size):
                 batch = rows[start : start + batch_size]
-                _attack(state, number, member, batch, classifier, second, eps=eps, norm=within, seed=seed)
+                _attack(state, number, member, batch, classifier, second, **given)
                 kept.save(state, done=start + batch_size >= len(rows))
                 bar.update(len(batch))
             advance()
-    return WorstCase(
+    found = WorstCase(
         name,
         [member.name for member in members],
         ["" if member.chain is None else repr(member.chain) for member in members],
@@ -103,7 +120,7 @@ def evaluate(
         f"{within:g}",
         seed,
         labels,
-        logits.argmax(1),
+        clean,
         state.adversarial,
         state.fooled_by,
         state.x_adv,
@@ -113,18 +130,77 @@ def evaluate(
         state.invalid.tolist(),
         state.each if every else None,
         versions(),
+        _repeated(classifier, state, batch_size) if repeats > 1 else None,
     )
+    if flags:
+        found.checks = [*of_worst_case(found, members, claimed), *examined(classifier, x, found, members, batch_size)]
+    return found
+
+
+def examined(
+    classifier: PyTorchClassifier, x: np.ndarray, worst: WorstCase, members: Sequence[Member], batch_size: int = 128
+) -> list[Flag]:
+    """
+    :param classifier: What was attacked.
+    :param x: Inputs `(N, *input_shape)`.
+    :param worst: Their worst case.
+    :param members: The members over which it was taken.
+    :param batch_size: Samples of one batch.
+    :return: The flags that are measured on the classifier.
+    """
+    return examine(
+        classifier,
+        x,
+        worst.labels,
+        eps=worst.eps,
+        norm=float(worst.norm),
+        seed=worst.seed,
+        correct=worst.fooled_by != BEFORE,
+        left=worst.fooled_by == NOTHING,
+        members=members,
+        batch_size=batch_size,
+    )
+
+
+@contextmanager
+def _averaging(classifier: Any) -> Iterator[None]:
+    """Gradients are means over draws inside the block."""
+    if not isinstance(classifier, PyTorchSNNClassifier):
+        yield
+        return
+    before = classifier.gradient_samples
+    classifier.gradient_samples = max(before, AVERAGED)
+    try:
+        yield
+    finally:
+        classifier.gradient_samples = before
+
+
+def _repeated(classifier: Any, state: _State, batch_size: int) -> tuple[float, float]:
+    """The lowest and the highest robust accuracy over single predictions, of what was found."""
+    rates = [
+        float((classifier.predict(state.x_adv, batch_size=batch_size).argmax(1) == state.labels).mean())
+        for _ in range(REPEATS)
+    ]
+    return min(rates), max(rates)
 
 
 class _State:
     """What is known of the samples so far."""
 
     def __init__(
-        self, x: np.ndarray, labels: np.ndarray, logits: np.ndarray, samples: np.ndarray, members: int, every: bool
+        self,
+        x: np.ndarray,
+        labels: np.ndarray,
+        logits: np.ndarray,
+        clean: np.ndarray,
+        samples: np.ndarray,
+        members: int,
+        every: bool,
     ) -> None:
         self.x, self.labels, self.logits, self.samples, self.is_for_every = x, labels, logits, samples, every
         self.x_adv, self.distances = x.copy(), np.zeros(len(x))
-        self.adversarial = logits.argmax(1)
+        self.adversarial = clean.copy()
         self.fooled_by = np.where(self.adversarial == labels, NOTHING, BEFORE)
         self.each = np.zeros((members, len(x)), dtype=bool)
         self.done = np.zeros((members, len(x)), dtype=bool)

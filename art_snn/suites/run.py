@@ -149,7 +149,13 @@ def _audited(
     sources = {
         _trained(settings.training(**changes), folder, start, advance): name for name, changes in case.sources.items()
     }
-    audit: dict[str, Any] = {"eps": settings.strongest, "sweep": (), "plan": NO_PLAN, "samples": settings.samples}
+    audit: dict[str, Any] = {
+        "eps": settings.strongest,
+        "sweep": (),
+        "plan": NO_PLAN,
+        "checks": False,
+        "samples": settings.samples,
+    }
     audit |= {"target": target, "second": second, "sources": tuple(sources) or None}
     audit |= {"root": settings.root, "seed": settings.seed, "device": settings.device}
     result = run_audit(AuditSettings(**audit | case.audit), folder, start, advance, jobs=jobs, cluster=cluster)
