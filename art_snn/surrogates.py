@@ -163,7 +163,8 @@ def arctangent(distance: Tensor, alpha: float | Tensor) -> Tensor:
     :param alpha: Steepness α > 0, a number or a tensor that broadcasts against it.
     :return: (α/2) / (1 + (π α u / 2)²), of its shape.
     """
-    return (distance * (alpha * (math.pi / 2))).square_().add_(1.0).reciprocal_().mul_(alpha * 0.5)
+    scaled = distance * (alpha * (math.pi / 2))
+    return scaled.mul_(scaled).add_(1.0).reciprocal_().mul_(alpha * 0.5)  # mul_: square_ takes half as long again
 
 
 def chosen(gamma: float | None, surrogate: Surrogate | None) -> Surrogate:

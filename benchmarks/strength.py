@@ -67,6 +67,21 @@ ALONE_STEPS = 100
 TABLES = ("one-step", "steps", "attacks", "time", "worst", "alone")
 #: Chains that are given the time of the whole plan alone.
 ALONE = ("ASSG", "ASSG, corrected", "HART", "HART + STBP", "adaptive HART", "annealed HART", "STBP")
+#: Color and marker of each chain: blue where the gradient is HART's, red where ASSG's, grey where it knows rates only.
+LOOKS = {
+    "CBA": ("0.75", "v"),
+    "BPTR": ("0.6", "s"),
+    "Rate": ("0.45", "o"),
+    "RGA": ("0.3", "P"),
+    "STBP": ("tab:green", "D"),
+    "PDSG": ("tab:olive", "p"),
+    "ASSG": ("tab:red", "^"),
+    "ASSG, corrected": ("tab:orange", "X"),
+    "HART": ("tab:blue", "<"),
+    "HART + STBP": ("tab:purple", ">"),
+    "adaptive HART": ("tab:cyan", "h"),
+    "annealed HART": ("navy", "d"),
+}
 
 
 def pgd(classifier: Any, eps: float, steps: int, size: int) -> Any:
@@ -129,8 +144,7 @@ class Study:
 
         def compute() -> dict[str, Any]:
             x, y = self.samples if part == "samples" else self.tuning
-            followed = replace(chain, steps=steps) if isinstance(chain, AnnealedHART) else chain
-            self.classifier.chain = followed
+            followed = self.classifier.chain = lasting(chain, steps)
             np.random.seed(0)
             begun, parts = time.process_time(), []
             for start in range(0, len(x), self.size):
@@ -166,10 +180,14 @@ class Study:
 
         return self.cell("prediction", compute)
 
+    @staticmethod
+    def alone_key(chain: BackwardChain) -> str:
+        return f"alone | {chain!r} | {ALONE_STEPS}"
+
     def alone(self, chain: BackwardChain) -> dict[str, Any]:
         """SA-PGD along one chain, with new starts on what is left until the time of the standard plan has passed."""
         x, y = self.samples
-        limit = self.worst("standard")["seconds"]
+        chain, limit = lasting(chain, ALONE_STEPS), self.worst("standard")["seconds"]
 
         def compute() -> dict[str, Any]:
             begun, starts, left = time.process_time(), 0, np.ones(len(x), dtype=bool)
@@ -189,7 +207,7 @@ class Study:
             seconds = time.process_time() - begun
             return {"fooled": "".join("10"[int(each)] for each in left), "seconds": seconds, "starts": starts}
 
-        return self.cell(f"alone | {chain!r} | {ALONE_STEPS}", compute)
+        return self.cell(self.alone_key(chain), compute)
 
     def worst(self, plan: str) -> dict[str, Any]:
         """The worst case over a plan."""
@@ -204,6 +222,11 @@ class Study:
             return {"fooled": fooled, "seconds": seconds, "members": result.as_dict()["members"], "plan": result.plan}
 
         return self.cell(f"worst case | {plan}", compute)
+
+
+def lasting(chain: BackwardChain, steps: int) -> BackwardChain:
+    """The chain as it is followed in so many steps."""
+    return replace(chain, steps=steps) if isinstance(chain, AnnealedHART) else chain
 
 
 def asr(cell: dict[str, Any]) -> float:
@@ -317,8 +340,7 @@ def equal_time_alone(study: Study, chains: dict[str, BackwardChain]) -> Iterator
     yield f"| worst case, `standard` | {asr(standard):.1f} | {interval(standard)} | {cost:.0f} | |"
     for name in ALONE:
         if name in chains:
-            followed = replace(chains[name], steps=ALONE_STEPS) if name == "annealed HART" else chains[name]
-            cell = study.alone(followed)
+            cell = study.alone(chains[name])
             said = f"SA-PGD-{ALONE_STEPS} along {name}, {cell['starts']} starts"
             cost, against = cell["seconds"] / unit, paired(standard, cell)
             yield f"| {said} | {asr(cell):.1f} | {interval(cell)} | {cost:.0f} | {against} |"
@@ -329,23 +351,33 @@ def draw(study: Study, chains: dict[str, BackwardChain], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+    figure = Figure(figsize=(8.4, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     axis, unit = figure.subplots(), study.prediction()
-    for (name, chain), marker in zip(chains.items(), "vsoPD*^X<>h", strict=False):
-        cells = [study.attack("SA-PGD", chain, steps) for steps in study.steps]
-        style = {"linewidth": 2.4, "zorder": 3} if "adaptive" in name else {"linewidth": 1.1}
-        axis.plot([c["seconds"] / unit for c in cells], [asr(c) for c in cells], marker=marker, label=name, **style)
-    for plan in ("fast", "standard"):
+    curves = {name: [study.attack("SA-PGD", chain, steps) for steps in study.steps] for name, chain in chains.items()}
+    for name in sorted(curves, key=lambda name: -asr(curves[name][-1])):
+        cells, (color, marker) = curves[name], LOOKS[name]
+        axis.plot(
+            [c["seconds"] / unit for c in cells], [asr(c) for c in cells], color=color, marker=marker, label=name,
+            markersize=5, linewidth=1.3,
+        )  # fmt: skip
+    for plan, side in (("fast", "left"), ("standard", "right")):
         cell = study.worst(plan)
         axis.plot(cell["seconds"] / unit, asr(cell), "k*", markersize=13, zorder=4)
-        axis.annotate(f"worst case, {plan}", (cell["seconds"] / unit, asr(cell)), xytext=(-6, 5),
-                      textcoords="offset points", ha="right")  # fmt: skip
-    axis.set(xscale="log", xlabel="time, in predictions of all samples", ylabel="attack success rate (%)")
-    axis.set_title(f"{study.path.stem}, ε = {study.eps:g}, SA-PGD of {study.steps[0]} to {study.steps[-1]} steps")
+        axis.annotate(f'worst case, "{plan}"', (cell["seconds"] / unit, asr(cell)), xytext=(0, 9),
+                      textcoords="offset points", ha=side)  # fmt: skip
+    for name in [name for name in ALONE if name in chains]:
+        cell = study.cells.get(study.alone_key(lasting(chains[name], ALONE_STEPS)))
+        if cell is not None:
+            color, marker = LOOKS[name]
+            axis.plot(cell["seconds"] / unit, asr(cell), marker, color=color, markersize=7, fillstyle="none")
+    axis.set(xscale="log", xlabel="time, in predictions of the same samples", ylabel="attack success rate (%)")
+    axis.set_title(f"{study.path.stem}, ε = {study.eps:.3g}: SA-PGD of {study.steps[0]} to {study.steps[-1]} steps")
+    axis.xaxis.set_major_formatter("{x:.0f}")
+    axis.margins(y=0.12)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize="small")
-    figure.savefig(path, dpi=130)
+    figure.legend(loc="outside right center", fontsize="small", frameon=False)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from art_snn import EventFrames, PoissonEncoder, PyTorchSNNClassifier, datasets, models
-from art_snn.attacks import SAPGD, Square
+from art_snn.attacks import SAPGD, BriefPGD, Square, stepped
 from art_snn.attacks.gradient import logits_and_gradient
 from art_snn.attacks.losses import (
     LOSSES,
@@ -123,7 +123,7 @@ class TestGradient:
         assert np.allclose(found.numpy(), wrapped.predict(x), atol=1e-6) and bool(grad.any())
 
 
-@pytest.mark.parametrize("kind", [SAPGD, Square])
+@pytest.mark.parametrize("kind", [SAPGD, BriefPGD, Square])
 class TestEveryAttack:
     def attack(self, kind, wrapped, **kwargs):
         return kind(wrapped, **({"eps": EPS, "max_iter": 10, "seed": 0, "verbose": False} | kwargs))
@@ -141,7 +141,7 @@ class TestEveryAttack:
         wrapped = classifier()
         x, y = labelled(wrapped)
         one, same, other = (self.attack(kind, wrapped, seed=s, max_iter=2).generate(x, y) for s in (1, 1, 2))
-        assert np.array_equal(one, same) and not np.array_equal(one, other)
+        assert np.array_equal(one, same) and np.array_equal(one, other) == (kind is BriefPGD)  # which draws nothing
         state = np.random.get_state()
         np.random.seed(3)
         one = self.attack(kind, wrapped, seed=None, max_iter=2).generate(x, y)
@@ -153,7 +153,7 @@ class TestEveryAttack:
     def test_a_sample_does_not_depend_on_the_others(self, kind):
         wrapped = classifier()
         x, y = labelled(wrapped)
-        attack = self.attack(kind, wrapped, nb_random_init=2, eps=0.3)
+        attack = self.attack(kind, wrapped, nb_random_init=1 if kind is BriefPGD else 2, eps=0.3)
         whole = attack.generate(x, y)
         order = np.array([7, 2, 11, 0])
         part = attack.generate(x[order], y[order], samples=order)
@@ -366,6 +366,80 @@ class TestSAPGD:
             sapgd(wrapped, targeted=True, loss_type="difference_logits_ratio").generate(
                 np.zeros((1, 2, 6, 6), np.float32), np.zeros(1, dtype=int)
             )
+
+
+class TestWhatIsPredictedAgain:
+    """What a gradient's forward pass says is a prediction, but where something is drawn at random or a defence is."""
+
+    def predictions(self, wrapped, monkeypatch, **kwargs):
+        x, y = labelled(wrapped)
+        asked, given = [], wrapped.predict
+        monkeypatch.setattr(wrapped, "predict", lambda x, **k: asked.append(len(x)) or given(x, **k))
+        found = sapgd(wrapped, eps=0.5, max_iter=20, **kwargs).generate(x, y)
+        monkeypatch.undo()
+        return asked, (wrapped.predict(found).argmax(1) != y)
+
+    def test_nothing_but_the_last_iterates_of_a_network_without_noise(self, monkeypatch):
+        asked, fooled = self.predictions(classifier(), monkeypatch)
+        assert fooled.any() and asked == [int((~fooled).sum())] * bool((~fooled).any())
+
+    @pytest.mark.parametrize("kind", ["noise", "a defence", "an activation network"])
+    def test_what_seems_to_fool_otherwise(self, kind, monkeypatch):
+        from art.defences.preprocessor import SpatialSmoothing
+
+        wrapped = {
+            "noise": lambda: classifier(encoder=PoissonEncoder(seed=0)),
+            "a defence": lambda: classifier(
+                preprocessing_defences=SpatialSmoothing(window_size=3, channels_first=True)
+            ),
+            "an activation network": lambda: classifier(CBA()),
+        }[kind]()
+        assert len(self.predictions(wrapped, monkeypatch)[0]) > 1
+
+    def test_a_margin_within_rounding(self, monkeypatch):
+        wrapped = classifier()
+        x, y = labelled(wrapped, 1)
+        monkeypatch.setattr(stepped, "ROUNDING", 1e9)
+        asked, given = [], wrapped.predict
+        monkeypatch.setattr(wrapped, "predict", lambda x, **k: asked.append(1) or given(x, **k))
+        attack = sapgd(wrapped, eps=0.9, max_iter=40)
+        fooled = given(attack.generate(x, y)).argmax(1) != y
+        assert fooled.all() and len(asked) >= 1
+
+
+class TestBriefPGD:
+    def attack(self, wrapped, **kwargs):
+        return BriefPGD(wrapped, **({"eps": EPS, "seed": 0, "verbose": False} | kwargs))
+
+    def test_its_steps_fall_from_eps_to_a_quarter(self):
+        attack = self.attack(classifier(), max_iter=5)
+        sizes = [attack.eta(number) for number in range(5)]
+        assert sizes[0] == EPS and sizes[-1] == pytest.approx(EPS / 4)
+        assert np.allclose(np.diff(np.log(sizes)), np.log(0.25) / 4)
+        assert self.attack(classifier(), max_iter=1).eta(0) == EPS
+
+    def test_it_begins_at_the_input(self, monkeypatch):
+        wrapped, seen = classifier(), []
+        x, y = labelled(wrapped)
+        given = wrapped.loss_gradient
+        monkeypatch.setattr(wrapped, "loss_gradient", lambda x, y: seen.append(x.clone().numpy()) or given(x, y))
+        found = self.attack(wrapped, max_iter=3).generate(x, y)
+        assert np.array_equal(seen[0], x) and not np.array_equal(found, x)
+        again = self.attack(wrapped, max_iter=3, seed=1).generate(x, y)
+        assert np.array_equal(found, again)  # nothing is drawn
+
+    def test_it_is_stronger_in_few_steps(self):
+        wrapped = classifier()
+        x, y = labelled(wrapped, 100)
+        brief, usual = (
+            (wrapped.predict(kind(wrapped, eps=0.08, max_iter=4, seed=0, verbose=False).generate(x, y)).argmax(1) != y)
+            for kind in (BriefPGD, SAPGD)
+        )
+        assert brief.sum() > usual.sum()
+
+    def test_there_is_one_start(self):
+        with pytest.raises(ValueError, match="nb_random_init of BriefPGD must be 1"):
+            self.attack(classifier(), nb_random_init=2)
 
 
 def test_a_square_of_square_is_no_larger_than_its_share():

@@ -229,7 +229,7 @@ class TestPlans:
         assert len(members) == len({str(member) for member in members}) < len(plan.members_for(classifier()))
         x, _ = samples(6)
         result = evaluate(two, x, two.predict(x).argmax(1), eps=0.3, plan="fast", verbose=False)
-        assert result.robust_accuracy < 1.0 and result.members["chain"].tolist() == [""]
+        assert result.robust_accuracy < 1.0 and set(result.members["chain"]) == {""}
 
     @pytest.mark.parametrize("name", PLANS)
     def test_they_run(self, name):

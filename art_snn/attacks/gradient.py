@@ -67,6 +67,17 @@ def logits(classifier: PyTorchClassifier, x: Tensor) -> Tensor:
     return torch.from_numpy(found).to(x.device)
 
 
+def draws(classifier: PyTorchClassifier) -> int | None:
+    """
+    :param classifier: ART's classifier.
+    :return: How many of its passes drew something at random; None where the logits of a gradient may be others than are
+        predicted, or nothing is known of it: with defences, along an activation network, or if it is not a spiking one.
+    """
+    if not isinstance(classifier, PyTorchSNNClassifier) or _has_activation(classifier):
+        return None
+    return None if classifier.preprocessing_defences or classifier.postprocessing_defences else classifier.model.draws
+
+
 def check_outputs(outputs: int) -> None:
     """
     :param outputs: Number of a network's outputs.

@@ -16,21 +16,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from art_snn.attacks.stepped import Memory, SteppedAttack, each, unit
+from art_snn.attacks.ball import each, unit
+from art_snn.attacks.stepped import Memory, SteppedAttack
 
 #: After which shares of the steps the step size is halved: the first, by how much each is shorter, the shortest.
 FIRST, SHORTER, SHORTEST = 0.22, 0.03, 0.06
 
 
 class SAPGD(SteppedAttack):
-    """SA-PGD, whose parameters are those of :class:`~art_snn.attacks.stepped.SteppedAttack`."""
+    """SA-PGD, whose parameters are those of :class:`~art_snn.attacks.ball.BallAttack`."""
 
     def begin(self, x: Tensor) -> Memory:
         return (torch.zeros_like(x), torch.zeros_like(x))
 
+    def eta(self, number: int) -> float:
+        """
+        :param number: Number of a step, from 0.
+        :return: Its size η.
+        """
+        return self.eps * 0.5 ** halvings(number, self.max_iter)
+
     def step(self, grad: Tensor, memory: Memory, number: int) -> tuple[Tensor, Memory]:
         m, v = memory
-        eta = self.eps * 0.5 ** halvings(number, self.max_iter)
+        eta = self.eta(number)
         if self.norm == 2:
             m = 0.5 * m + unit(grad)
             return eta * unit(m), (m, v)

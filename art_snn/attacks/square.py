@@ -20,25 +20,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from art_snn.attacks.ball import BallAttack, Best
 from art_snn.attacks.gradient import logits
-from art_snn.attacks.stepped import Best, SteppedAttack
 
 #: After which shares of the steps the square's area is halved.
 HALVED = (0.001, 0.005, 0.02, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 
-class Square(SteppedAttack):
+class Square(BallAttack):
     """Random search by squares, in the L∞ ball.
 
     :param estimator: ART's classifier, of which only predictions are used.
     :param p_init: Share of the image that the first squares cover, in (0, 1].
-    :param kwargs: As for :class:`~art_snn.attacks.stepped.SteppedAttack`; `max_iter` is the number of queries of a
+    :param kwargs: As for :class:`~art_snn.attacks.ball.BallAttack`; `max_iter` is the number of queries of a
         start, `loss_type` has no meaning but "margin".
     :raises ValueError: If a parameter is out of its range, or the norm is another.
     """
 
     norms = (np.inf,)
-    attack_params = [*SteppedAttack.attack_params, "p_init"]
+    attack_params = [*BallAttack.attack_params, "p_init"]
 
     def __init__(self, estimator: Any, *, p_init: float = 0.8, max_iter: int = 1000, **kwargs: Any) -> None:
         self.p_init = p_init

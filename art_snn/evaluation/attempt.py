@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
 
-from art_snn.attacks.stepped import SteppedAttack
+from art_snn.attacks.ball import BallAttack
 from art_snn.chains import BackwardChain
 from art_snn.evaluation.plan import Member
 from art_snn.randomness import mixed_seed
@@ -91,7 +91,7 @@ def attempt(
         one_hot = np.eye(classifier.nb_classes, dtype=np.float32)[goal]
         with _along(source, member), _seeded(aimed):
             attack = member.on(source, **given)
-            ours = {"samples": samples[left]} if isinstance(attack, SteppedAttack) else {}
+            ours = {"samples": samples[left]} if isinstance(attack, BallAttack) else {}
             now = np.asarray(attack.generate(x[left].copy(), one_hot, **ours))
         found[left], distances[left], counts = _judged(now, x[left], classifier, bound, within)
         invalid += int((~counts).sum())

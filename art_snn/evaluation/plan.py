@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from art_snn.attacks import SAPGD, Square
+from art_snn.attacks import SAPGD, BriefPGD, Square
+from art_snn.attacks.ball import BallAttack
 from art_snn.attacks.losses import LOSSES
-from art_snn.attacks.stepped import SteppedAttack
 from art_snn.attacks.table import unwrapped
 from art_snn.chains import ASSG, HART, STBP, AdaptiveHART, AnnealedHART, BackwardChain, get_chain
 from art_snn.classifier import PyTorchSNNClassifier
@@ -79,7 +79,7 @@ class Member:
     @property
     def is_stepped(self) -> bool:
         """Whether it is an attack of our own, which keeps a chain's state itself."""
-        return inspect.isclass(kind := unwrapped(self.attack)) and issubclass(kind, SteppedAttack)
+        return inspect.isclass(kind := unwrapped(self.attack)) and issubclass(kind, BallAttack)
 
     def __str__(self) -> str:
         return self.name if self.chain is None else f"{self.name} along {self.chain!r}"
@@ -145,6 +145,10 @@ def _sapgd(chain: BackwardChain, steps: int, *, targets: int = 0, source: str = 
     return Member(SAPGD, chain, {"max_iter": steps, **settings}, targets, source)
 
 
+def _brief(chain: BackwardChain, steps: int) -> Member:
+    return Member(BriefPGD, chain, {"max_iter": steps, "loss_type": "margin"})
+
+
 _ADAPTIVE, _ASSG, _DLR = AdaptiveHART(), ASSG(0.46, corrected=True), "difference_logits_ratio"
 
 #: The plans, by name.
@@ -169,6 +173,6 @@ PLANS = {
                 Member(Square, None, {"max_iter": 500}),
             ),
         ),
-        Plan("fast", 2, (_sapgd(AnnealedHART(6), 6),)),
+        Plan("fast", 3, (_brief(AnnealedHART(4), 4), _brief(STBP(), 3))),
     )
 }
