@@ -13,6 +13,9 @@ from art_snn.cli.program import checked, data_at_root, need, plain_errors, writa
 from art_snn.cli.progress import progress
 from art_snn.terminal import check_interrupt
 
+#: The suite that attacks nothing.
+THEORY = "theory"
+
 
 def _settings() -> type:
     from art_snn.suites import SuiteSettings
@@ -28,9 +31,9 @@ def _settings() -> type:
 def suite(name: str, jobs: int | None, cluster: str | None, out: Path, **options: Any) -> None:
     """Run an experiment of the paper on the data that are there, beside the paper's own figures.
 
-    NAME is table1 to table5, tableA1 to tableA4, fig3, events or ann; "list" says what each is. Networks are trained as
-    they are needed and kept in the output folder, for the other suites too, as is every finished attack: the same
-    command goes on where it stopped.
+    NAME is table1 to table5, tableA1 to tableA4, fig3, events, ann or theory; "list" says what each is. Networks are
+    trained as they are needed and kept in the output folder, for the other suites too, as is every finished attack:
+    the same command goes on where it stopped.
     """
     with plain_errors(f"What was finished is kept in {out}: give the same command again to go on."):
         from art_snn.suites import SUITES
@@ -39,11 +42,14 @@ def suite(name: str, jobs: int | None, cluster: str | None, out: Path, **options
         if name == "list":
             for each in SUITES.values():
                 click.echo(f"{each.name:8} {each.title}.")
+            click.echo(f"{THEORY:8} What each layer keeps of time (χ, Eq. 12), beside Theorems 1 and 2.")
             return
-        if name not in SUITES:
-            raise click.BadParameter(f"must be one of {', '.join(SUITES)}, or list, got {name!r}.", param_hint="NAME")
+        if name not in (*SUITES, THEORY):
+            known = ", ".join((*SUITES, THEORY))
+            raise click.BadParameter(f"must be one of {known}, or list, got {name!r}.", param_hint="NAME")
         settings = checked(_settings(), options)
-        checked(lambda **_: check_suite(name, settings), {})
+        if name != THEORY:
+            checked(lambda **_: check_suite(name, settings), {})
         need(settings.device)
         with data_at_root():
             _run(name, settings, writable(out), jobs, cluster)
@@ -55,12 +61,16 @@ def _run(name: str, settings: Any, out: Path, jobs: int | None, cluster: str | N
 
     from art_snn.suites import run_suite
     from art_snn.suites.run import markdown
+    from art_snn.suites.theory import TITLE, run_theory, shown
 
     check_interrupt()
     with progress() as (start, advance):
-        result = run_suite(name, settings, out, start, advance, jobs=jobs, cluster=cluster)
-    found = result.table()
-    view = Table(title=markdown(result).splitlines()[0], title_justify="left")
+        if name == THEORY:
+            found, title = shown(run_theory(settings, out, start, advance)), TITLE
+        else:
+            result = run_suite(name, settings, out, start, advance, jobs=jobs, cluster=cluster)
+            found, title = result.table(), markdown(result).splitlines()[0]
+    view = Table(title=title, title_justify="left")
     for title in found.columns:
         view.add_column(str(title))
     for row in found.astype(str).to_numpy().tolist():

@@ -141,13 +141,13 @@ def _audited(
 ) -> tuple[Any, dict[str, str]]:
     """A case's audit, and the names of its scenarios that follow a further source."""
 
-    def trained(**changes: Any) -> str:
-        return _trained(settings.training(**case.target | changes), folder, start, advance)
+    def of(**changes: Any) -> str:
+        return trained(settings.training(**case.target | changes), folder, start, advance)
 
-    target = trained()
-    second = None if case.second is None else trained(**{"seed": settings.seed + 1} | case.second)
+    target = of()
+    second = None if case.second is None else of(**{"seed": settings.seed + 1} | case.second)
     sources = {
-        _trained(settings.training(**changes), folder, start, advance): name for name, changes in case.sources.items()
+        trained(settings.training(**changes), folder, start, advance): name for name, changes in case.sources.items()
     }
     audit: dict[str, Any] = {
         "eps": settings.strongest,
@@ -162,10 +162,16 @@ def _audited(
     return result, {f"BBA {path}": f"BBA {name}" for path, name in sources.items()}
 
 
-def _trained(
+def trained(
     settings: TrainSettings, folder: Path, start: Callable[[str, int], None], advance: Callable[[], None]
 ) -> str:
-    """The path of a trained network, from the folder if it is there."""
+    """
+    :param settings: How a network is trained.
+    :param folder: Where it is kept.
+    :param start: Called with a name and a number of steps when it is trained.
+    :param advance: Called after each step.
+    :return: The path of the trained network, from the folder if it is there.
+    """
     name = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()[:16]
     place = folder / "networks" / f"{settings.network}-{name}"
     if not (place / "network.json").exists():
@@ -207,11 +213,19 @@ def markdown(result: SuiteResult) -> str:
     :return: Its table in Markdown, with a line on what it is of.
     """
     table, s = result.table(), result.settings
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
     data, architecture = s.of_paper()
     about = (
         f"{result.suite.title}. {data}, {architecture}, ε = {s.strongest:g}, T = {s.steps} unless it says so, "
         f"{s.samples} samples, seed {s.seed}; attack success rate in per cent"
     )
     about += ", the paper's in brackets" if result.rows["paper"].notna().any() else ""
-    return about + ".\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"{about}.\n\n{as_markdown(table)}"
+
+
+def as_markdown(table: DataFrame) -> str:
+    """
+    :param table: A table.
+    :return: It in Markdown.
+    """
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -16,7 +16,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
@@ -115,9 +114,11 @@ class _Tracing(SteppedAttack):
         super().__init__(*args, **kwargs)
         self.seen: list[np.ndarray] = []
 
-    def _look(self, best: Any, left: Tensor, rows: Tensor, x: Tensor, labels: Tensor, found: Tensor) -> None:
+    def _look(
+        self, best: Any, left: Tensor, rows: Tensor, x: Tensor, labels: Tensor, found: Tensor, *rest: Any
+    ) -> None:
         self.seen.append(margin(found, labels[left[rows]]).cpu().numpy())
-        super()._look(best, left, rows, x, labels, found)
+        super()._look(best, left, rows, x, labels, found, *rest)
 
 
 class _LongSAPGD(_Tracing, SAPGD):
@@ -133,8 +134,8 @@ class _LastOfPGD(_Tracing):
     def step(self, grad: Tensor, memory: Memory, number: int) -> tuple[Tensor, Memory]:
         return self.eps / 4 * _direction(grad, self.norm), memory
 
-    def _random(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
-        return torch.zeros_like(x)
+    def first(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
+        return x.clone()
 
 
 def _direction(grad: Tensor, norm: float | str) -> Tensor:
