@@ -366,3 +366,83 @@ class TestOwnNetworks:
         found = invoke("audit", *arguments, "--out", "out")
         assert found.exit_code != 0 and message in " ".join(found.output.replace("│", " ").split())
         assert "Traceback" not in found.output
+
+
+class TestFurtherOptions:
+    """What an audit takes besides settings, and further sources of black-box attacks."""
+
+    FEW = ("--jobs", "1", "--plan", "fast", "--samples", "30", "--sweep", "", "--chains", "hart", "--attacks", "fgsm")
+
+    @pytest.fixture(autouse=True)
+    def inside(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "own_networks.py").write_text(OWN)
+        yield
+        sys.modules.pop("own_networks", None)
+
+    @pytest.fixture
+    def config(self, tmp_path):
+        path = tmp_path / "audit.toml"
+        path.write_text(
+            'network = "own_networks.py:make"\nplan = "none"\nchecks = false\nsweep = []\nsamples = 30\n'
+            'chains = ["hart(gamma=0.5)"]\nattacks = ["fgsm", "sapgd(max_iter=3)"]\neps = 0.125\n'
+        )
+        return path
+
+    def test_settings_from_a_file_and_options_that_go_before(self, config, tmp_path):
+        found = invoke("audit", "--config", str(config), "--samples", "20", "--jobs", "1", "--out", "out")
+        assert found.exit_code == 0, found.output
+        settings = json.loads((tmp_path / "out" / "results.json").read_text())["settings"]
+        assert (settings["samples"], settings["eps"], settings["attacks"]) == (20, 0.125, ["fgsm", "sapgd(max_iter=3)"])
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("epsilon = 0.1", "line 9: epsilon is no setting"),
+            ("steps = 1.5", "line 9: steps must be a whole number, got 1.5"),
+            ('norm = "3"', "line 9: norm must be one of"),
+            ("epochs = 3", "line 9: epochs belongs to the embedded network"),
+            ("steps = = 3", "at line 9"),
+        ],
+    )
+    def test_what_is_wrong_in_a_file_is_said_with_its_line(self, config, line, message, tmp_path):
+        config.write_text(config.read_text() + line + "\n")
+        found = invoke("audit", "--config", str(config), "--out", "out")
+        assert found.exit_code != 0 and "Traceback" not in found.output
+        assert message in " ".join(found.output.split()), found.output
+        assert not (tmp_path / "out").exists()
+
+    def test_a_dry_run_says_what_would_run_and_runs_nothing(self, tmp_path):
+        found = invoke("audit", "--network", "own_networks.py:make", *self.FEW, "--dry-run", "--out", "out")
+        assert found.exit_code == 0, found.output
+        assert "3 cells, 1 at once" in found.output and " s in 1 process, " in found.output
+        assert (
+            found.output.count("worst case: BriefPGD") == 2
+            and "worst case: BriefPGD" in found.output
+            and "fgsm" in found.output
+            and "About" in found.output
+        )
+        assert not (tmp_path / "out").exists()
+
+    def test_a_strict_audit_ends_with_code_3_where_a_flag_is_raised(self):
+        arguments = ("audit", "--network", "own_networks.py:make", *self.FEW, "--out", "out")
+        first = invoke(*arguments, "--strict")
+        assert first.exit_code == 3, first.output
+        assert first.output.index("FLAG few-samples") < first.output.index("Worst case")
+        assert invoke(*arguments).exit_code == 0
+
+    def test_black_box_attacks_from_several_sources_one_of_them_without_spikes(self, tmp_path):
+        (tmp_path / "ann.py").write_text(
+            "import torch\nfrom art.estimators.classification import PyTorchClassifier\n\n\ndef make():\n"
+            "    torch.manual_seed(0)\n"
+            "    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
+            "    loss = torch.nn.CrossEntropyLoss()\n"
+            '    return PyTorchClassifier(net, loss, (1, 8, 8), 10, clip_values=(0, 1), device_type="cpu")\n'
+        )
+        sources = ("--second", "own_networks:other", "--sources", "ann.py:make")
+        found = invoke("audit", "--network", "own_networks.py:make", *sources, *self.FEW, "--no-checks", "--out", "out")
+        assert found.exit_code == 0, found.output
+        rows = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
+        chains = {(row["scenario"], row["chain"]) for row in rows}
+        assert chains == {("WBA", "hart"), ("BBA", "hart"), ("BBA ann.py:make", "none")}
+        sys.modules.pop("ann", None)

@@ -7,7 +7,7 @@ from art.attacks.evasion import AutoProjectedGradientDescent, HopSkipJump, Proje
 from hypothesis import given
 from hypothesis import strategies as st
 
-from art_snn.attacks import SAPGD, Square, attack
+from art_snn.attacks import SAPGD, BriefPGD, Square, attack
 from art_snn.attacks.table import unwrapped
 from art_snn.audit import AuditSettings
 from art_snn.audit.columns import column
@@ -72,6 +72,7 @@ class TestAttacks:
         assert unwrapped(attack("pgd").make) is ProjectedGradientDescent
         assert unwrapped(attack("autoprojectedgradientdescent").make) is AutoProjectedGradientDescent
         assert unwrapped(attack("Square").make) is Square and unwrapped(attack("sapgd(max_iter=3)").make) is SAPGD
+        assert unwrapped(attack("briefpgd(max_iter=3)").make) is BriefPGD
         assert attack("pgd").differentiates and not attack("Square").differentiates
         assert unwrapped(attack("HopSkipJump").make) is HopSkipJump and not attack("HopSkipJump").differentiates
 

@@ -11,7 +11,7 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
-from art_snn import LIF, PoissonEncoder, PyTorchSNNClassifier, SpikingNetwork, datasets, evaluate
+from art_snn import LIF, PoissonEncoder, PyTorchSNNClassifier, SpikingNetwork, adapt, datasets, evaluate
 from art_snn.attacks import SAPGD, Square
 from art_snn.audit import AuditSettings, run_audit
 from art_snn.chains import AdaptiveHART, AnnealedHART
@@ -89,6 +89,48 @@ def raised(classifier, digits, plan=PLAN, eps=EPS, **given):
     return {check.name: check for check in found.flags}
 
 
+class Neurons(nn.Module):
+    """Somebody's own neurons, whose potential is no part of the graph from step to step; perhaps the current neither."""
+
+    def __init__(self, cut=False):
+        super().__init__()
+        self.cut = cut
+
+    def forward(self, x):  # (T*B, ...)
+        x, v, spikes = x.unflatten(0, (4, -1)), 0.0, []
+        for now in x.detach() if self.cut else x:
+            m = 0.9 * v + now
+            spikes.append(Spike.apply(m - 1.0))
+            v = (m * (1 - spikes[-1])).detach()
+        return torch.stack(spikes).flatten(0, 1)
+
+
+class Spike(torch.autograd.Function):
+    """A step whose derivative is a triangle's."""
+
+    @staticmethod
+    def forward(ctx, u):
+        ctx.save_for_backward(u)
+        return (u >= 0).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * (1 - ctx.saved_tensors[0].abs()).clamp(min=0)
+
+
+class Adapted(nn.Module):
+    """A network of somebody's, which was trained by its own gradient."""
+
+    def __init__(self, cut=False):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 60), Neurons(), nn.Linear(60, 40), Neurons(cut), nn.Linear(40, 10)
+        )
+
+    def forward(self, x):
+        return self.layers(x.repeat(4, 1, 1, 1)).unflatten(0, (4, -1)).mean(0)
+
+
 class Always(nn.Module):
     """A function as a layer."""
 
@@ -146,8 +188,37 @@ class TestHealthyNetworks:
         classifier.fit(*digits[0], batch_size=64, nb_epochs=8)
         assert raised(classifier, digits, [Member(SAPGD, settings={"max_iter": 20})]) == {}
 
+    def test_of_others_raise_none_where_the_potential_is_cut_between_steps(self, learned, digits):
+        assert raised(adapted(learned), digits) == {}
+
+
+@pytest.fixture(scope="module")
+def learned(digits):
+    torch.manual_seed(0)
+    network, (x, y) = Adapted(), digits[0]
+    x, y = torch.as_tensor(x), torch.as_tensor(y.argmax(1))
+    optimizer = torch.optim.Adam(network.parameters(), 5e-3)
+    for _ in range(8):
+        for batch in torch.randperm(len(x)).split(64):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x[batch]), y[batch]).backward()
+            optimizer.step()
+    return network.state_dict()
+
+
+def adapted(weights, cut=False):
+    network = Adapted(cut)
+    network.load_state_dict(weights)
+    return wrap(adapt(network, 4, call="whole", neurons={Neurons: lambda neurons: LIF()}))
+
 
 class TestWaysToFoolOneself:
+    def test_a_current_that_is_cut_inside_a_network_of_others(self, learned, digits):
+        """The network's own gradient is refused; our chains go by the description of the neurons, past the cut."""
+        with pytest.raises(ValueError, match="'native' finds no gradient"):
+            raised(adapted(learned, cut=True), digits, [Member(SAPGD, "native", {"max_iter": 20})])
+        assert raised(adapted(learned, cut=True), digits) == {}
+
     def test_logits_times_a_thousand(self, plain, digits):
         found = raised(changed(plain, lambda layers: nn.Sequential(*layers, Always(lambda z: 1000 * z))), digits)
         assert "saturated-loss" in found and found["saturated-loss"].value > 0.5

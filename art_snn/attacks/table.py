@@ -12,6 +12,7 @@ from art.attacks import evasion
 from art.attacks.attack import EvasionAttack
 from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
 
+from art_snn.attacks.brief import BriefPGD
 from art_snn.attacks.sapgd import SAPGD
 from art_snn.attacks.square import Square
 from art_snn.specs import parsed
@@ -68,6 +69,9 @@ class AttackEntry:
         return self.make(classifier, eps=eps, batch_size=batch_size, **self.arguments(**settings))
 
 
+#: Those of this package that are named by their class, beside ART's.
+OWN = {each.__name__.lower(): each for each in (BriefPGD, Square)}
+
 #: Of an attack of ART's that goes in steps.
 IN_STEPS = {"steps": "max_iter", "step_size": "eps_step"}
 
@@ -101,7 +105,7 @@ def attack(text: str) -> AttackEntry:
 
 
 def _of_class(name: str) -> AttackEntry:
-    classes = {each.lower(): getattr(evasion, each) for each in dir(evasion)} | {"square": Square}
+    classes = {each.lower(): getattr(evasion, each) for each in dir(evasion)} | OWN
     found = classes.get(name.lower())
     if not inspect.isclass(found) or not issubclass(found, EvasionAttack):
         raise ValueError(f"there is no attack {name!r}: there are {', '.join(ATTACKS)}, and ART's evasion attacks.")

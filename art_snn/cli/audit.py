@@ -134,7 +134,7 @@ def _forecast(settings: Any, jobs: int | None) -> None:
     console.print(view, markup=False)
     unknown = sum(line.seconds is None for line in lines)
     console.print(
-        f"About {total(lines, number):.0f} s in {number} processes, training aside; of the worst case at most so long, "
+        f"About {total(lines, number):.0f} s in {number} process{'es' if number > 1 else ''}, training aside; of the worst case at most so long, "
         "as if no sample were ever fooled." + (f" {unknown} lines are not in it." if unknown else ""),
         soft_wrap=True,
     )
