@@ -416,16 +416,12 @@ class TestFurtherOptions:
         found = invoke("audit", "--network", "own_networks.py:make", *self.FEW, "--dry-run", "--out", "out")
         assert found.exit_code == 0, found.output
         assert "3 cells, 1 at once" in found.output and " s in 1 process, " in found.output
-        assert (
-            found.output.count("worst case: BriefPGD") == 2
-            and "worst case: BriefPGD" in found.output
-            and "fgsm" in found.output
-            and "About" in found.output
-        )
+        assert found.output.count("worst case: BriefPGD") == 2 and "fgsm" in found.output
         assert not (tmp_path / "out").exists()
 
     def test_a_strict_audit_ends_with_code_3_where_a_flag_is_raised(self):
-        arguments = ("audit", "--network", "own_networks.py:make", *self.FEW, "--out", "out")
+        eps = ("--eps", "0.001")  # so that some of the few samples survive, and how many is known to 20 points only
+        arguments = ("audit", "--network", "own_networks.py:make", *self.FEW, *eps, "--out", "out")
         first = invoke(*arguments, "--strict")
         assert first.exit_code == 3, first.output
         assert first.output.index("FLAG few-samples") < first.output.index("Worst case")

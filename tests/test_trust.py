@@ -90,7 +90,7 @@ def raised(classifier, digits, plan=PLAN, eps=EPS, **given):
 
 
 class Neurons(nn.Module):
-    """Somebody's own neurons, whose potential is no part of the graph from step to step; perhaps the current neither."""
+    """Somebody's own neurons, whose potential is cut from step to step, and perhaps their current."""
 
     def __init__(self, cut=False):
         super().__init__()

@@ -133,9 +133,10 @@ def _forecast(settings: Any, jobs: int | None) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     console.print(view, markup=False)
     unknown = sum(line.seconds is None for line in lines)
+    at_once = f"{number} process{'es' if number > 1 else ''}"
     console.print(
-        f"About {total(lines, number):.0f} s in {number} process{'es' if number > 1 else ''}, training aside; of the worst case at most so long, "
-        "as if no sample were ever fooled." + (f" {unknown} lines are not in it." if unknown else ""),
+        f"About {total(lines, number):.0f} s in {at_once}, training aside; of the worst case at most so long, as if no "
+        "sample were ever fooled." + (f" {unknown} lines are not in it." if unknown else ""),
         soft_wrap=True,
     )
 
