@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from art.attacks.evasion import ProjectedGradientDescent
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
@@ -321,11 +323,32 @@ class TestFlags:
         assert str(found).startswith("FLAG few-samples")
 
     def test_of_an_audit_stand_with_it(self, tmp_path):
-        settings = AuditSettings(
-            epochs=2, samples=30, time_steps=2, sweep=(), attacks=("fgsm",), chains=("hart", "rga"), plan="none"
-        )
+        settings = AuditSettings(epochs=2, samples=30, time_steps=2, sweep=(), chains=("hart", "rga"), plan="none")
         result = run_audit(settings, tmp_path)
         names = {check.name for check in result.checks}
         assert {"few-samples", "zero-gradient", "white-below-black", "silent-success", "planted-missed"} <= names
         assert run_audit(settings, tmp_path).checks == result.checks
         assert all(isinstance(check, Flag) for check in result.checks)
+
+    def test_what_the_worst_case_fools_another_network_does_not_find_beyond_it(self, tmp_path):
+        """Here five steps of PGD miss what the other network's find, and SA-PGD does not."""
+        given = {"epochs": 2, "samples": 60, "time_steps": 2, "sweep": (), "chains": ("cba",), "attacks": ("fgsm",)}
+        value = {}
+        for plan in ("none", "standard"):
+            result = run_audit(AuditSettings(plan=plan, eps=0.08, **given), tmp_path)
+            (value[plan],) = (check.value for check in result.checks if check.name == "white-below-black")
+        white, black = (
+            np.array([list(row.outcomes) for row in result.rows if row.scenario == s]) for s in ("WBA", "BBA")
+        )
+        beyond = (black == "f").any(0) & ~(white == "f").any(0)
+        assert value["none"] == beyond.mean() > 0
+        assert value["standard"] == (beyond & (result.worst.fooled_by < 0)).mean() < value["none"]
+
+    def test_what_an_attack_passes_and_does_not_return_is_said(self, plain, digits):
+        """PGD whose steps are as long as the ball is wide jumps from corner to corner; five short ones do not."""
+        pgd = partial(ProjectedGradientDescent, verbose=False)
+        jumping = Member(pgd, AdaptiveHART(), {"max_iter": 20, "eps_step": 0.12})
+        brief = Member(pgd, AdaptiveHART(), {"max_iter": 5, "eps_step": 0.015})
+        found = raised(plain, digits, [jumping], eps=0.06)["silent-success"]
+        assert found.value > 0.05 and "PGD-20" in found.meaning
+        assert "silent-success" not in raised(plain, digits, [brief], eps=0.06)

@@ -9,7 +9,7 @@ from art_snn.audit.settings import SCENARIOS
 from art_snn.audit.solve import Solver
 from art_snn.evaluation import PLANS, Flag, WorstCase
 from art_snn.evaluation.trust import examine, few, of_worst_case
-from art_snn.evaluation.trust.examine import BEYOND
+from art_snn.evaluation.trust.examine import BEYOND, of_its_own_gradient
 from art_snn.evaluation.trust.sample import percent
 
 
@@ -24,19 +24,20 @@ def checks(solver: Solver, rows: list[Row], worst: WorstCase | None) -> list[Fla
     at = [row for row in rows if row.eps == settings.eps]
     white = [row for row in at if row.scenario == SCENARIOS[0]]
     correct = _where(at[:1], WRONG, all_but=True)
-    members = list(solver.members(SCENARIOS[0]))
+    members, own = list(solver.members(SCENARIOS[0])), _where(white, FOOLED)
     if worst is None:
-        left = correct & ~_where(white, FOOLED)
+        left = correct & ~own
         interval = max(white, key=lambda row: row.rate.fooled).rate.interval()
         found = [few((interval[0] / 100, interval[1] / 100))]
     else:
         planned = PLANS[settings.plan].members_for(subjects.target, subjects.second, float(settings.norm))
         left = correct & (worst.fooled_by < 0)
+        own = own | of_its_own_gradient(worst, planned)
         found = of_worst_case(worst, planned)
         members += planned
     found = [check for check in found if check.name != "white-below-black"]
-    if len(settings.scenarios) > 1:
-        found.append(_transferred(at, white))
+    if black := [row for row in at if row.scenario != SCENARIOS[0]]:
+        found.append(_transferred(black, own))
     measured = examine(
         subjects.target,
         subjects.attacked.x,
@@ -52,9 +53,9 @@ def checks(solver: Solver, rows: list[Row], worst: WorstCase | None) -> list[Fla
     return found + measured
 
 
-def _transferred(rows: list[Row], white: list[Row]) -> Flag:
+def _transferred(black: list[Row], own: np.ndarray) -> Flag:
     """Samples that another network's adversarial inputs fool, and no attack along the target's own gradient."""
-    share = float((_where([row for row in rows if row not in white], FOOLED) & ~_where(white, FOOLED)).mean())
+    share = float((_where(black, FOOLED) & ~own).mean())
     meaning = (
         f"another network's adversarial inputs fool {percent(share)} of the samples that no attack along the network's "
         "own gradient does" + (": its gradients hide them." if share > BEYOND else ".")

@@ -9,9 +9,10 @@ ART's PGD does; attacks of our own do not.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -54,7 +55,8 @@ def flags(sample: Sample, left: Sample, members: Sequence[Member]) -> list[Flag]
     :return: The flags of this module.
     """
     found = [_single(sample), _monotone(sample), _unfinished(sample, left, longest(members))]
-    return found + ([] if all(member.is_stepped for member in members) else [_silent(sample)])
+    returning = [member for member in members if not member.is_stepped and steps_of(member) > 1]
+    return found + ([_silent(sample, max(returning, key=steps_of))] if returning else [])
 
 
 class _Watched:
@@ -77,7 +79,9 @@ class _Watched:
         return np.asarray(self.margins[-1] > 0)
 
     @classmethod
-    def on(cls, sample: Sample, kind: type[_Tracing], steps: int, chain: BackwardChain | None = None) -> _Watched:
+    def on(
+        cls, sample: Sample, kind: Callable[..., _Tracing], steps: int, chain: BackwardChain | None = None
+    ) -> _Watched:
         """Run one to its last step on all samples."""
         parts = []
         for start in range(0, len(sample.x), sample.batch_size):
@@ -126,13 +130,20 @@ class _LongSAPGD(_Tracing, SAPGD):
 
 
 class _LastOfPGD(_Tracing):
-    """PGD in steps of a quarter of ε, without a random start, as attacks that return their last iterate go."""
+    """PGD without a random start, as attacks that return their last iterate go.
+
+    :param size: Size of a step, in ε.
+    """
+
+    def __init__(self, *args: Any, size: float = 0.25, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.size = size
 
     def begin(self, x: Tensor) -> Memory:
         return ()
 
     def step(self, grad: Tensor, memory: Memory, number: int) -> tuple[Tensor, Memory]:
-        return self.eps / 4 * _direction(grad, self.norm), memory
+        return self.size * self.eps * _direction(grad, self.norm), memory
 
     def first(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
         return x.clone()
@@ -145,16 +156,9 @@ def _direction(grad: Tensor, norm: float | str) -> Tensor:
     return grad / length.view(-1, *[1] * (grad.dim() - 1))
 
 
-class _OneStep(_LastOfPGD):
-    """One step of ε."""
-
-    def step(self, grad: Tensor, memory: Memory, number: int) -> tuple[Tensor, Memory]:
-        return self.eps * _direction(grad, self.norm), memory
-
-
 def _single(sample: Sample) -> Flag:
     iterated = _Watched.on(sample, _LastOfPGD, STEPS)
-    one = _Watched.on(sample, _OneStep, 1).last
+    one = _Watched.on(sample, partial(_LastOfPGD, size=1.0), 1).last
     share = float((one & ~iterated.ever).mean())
     meaning = (
         f"one step of ε fools {percent(share)} of the samples that {STEPS} steps do not: the steps are led astray, and "
@@ -211,14 +215,24 @@ def _unfinished(sample: Sample, left: Sample, steps: int) -> Flag:
     return Flag("unfinished", more, MORE, meaning, raised)
 
 
-def _silent(sample: Sample) -> Flag:
-    watched = _Watched.on(sample, _LastOfPGD, STEPS)
+def _silent(sample: Sample, member: Member) -> Flag:
+    """PGD in the steps of a member that returns its last iterate, watched."""
+    size = float(member.settings.get("eps_step", sample.eps / 4)) / sample.eps
+    watched = _Watched.on(sample, partial(_LastOfPGD, size=size), steps_of(member))
     share = float((watched.ever & ~watched.last).mean())
     meaning = (
-        f"of {percent(share)} of the samples an iterate fools and the last one does not: an attack that returns its "
-        "last iterate does not say so."
+        f"of {percent(share)} of the samples an iterate of PGD-{steps_of(member)} fools and the last one does not: an "
+        "attack that returns its last iterate does not say so."
     )
     return Flag("silent-success", share, LOST, meaning, share > LOST)
+
+
+def steps_of(member: Member) -> int:
+    """
+    :param member: A member of a plan.
+    :return: Its steps along a gradient, 0 if it follows none.
+    """
+    return int(member.settings.get("max_iter", 1)) if differentiates(member.attack) else 0
 
 
 def longest(members: Sequence[Member]) -> int:
@@ -226,5 +240,4 @@ def longest(members: Sequence[Member]) -> int:
     :param members: Members of a plan.
     :return: Steps of the longest along a gradient.
     """
-    stepped = [member for member in members if differentiates(member.attack)]
-    return max((int(member.settings.get("max_iter", 1)) for member in stepped), default=1)
+    return max(1, *map(steps_of, members)) if members else 1

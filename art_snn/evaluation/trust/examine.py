@@ -72,9 +72,26 @@ def of_worst_case(worst: WorstCase, members: Sequence[Member], claimed: float | 
     return [few(worst.interval, claimed), *_of_members(worst, members)]
 
 
+def follows_target(members: Sequence[Member]) -> np.ndarray:
+    """
+    :param members: Members of a plan.
+    :return: Which of them follow a gradient of the target.
+    """
+    return np.array([member.source == "target" and differentiates(member.attack) for member in members])
+
+
+def of_its_own_gradient(worst: WorstCase, members: Sequence[Member]) -> np.ndarray:
+    """
+    :param worst: A worst case.
+    :param members: Its members.
+    :return: Which samples `(N,)` are fooled by a member that follows a gradient of the target.
+    """
+    return np.asarray((worst.fooled_by >= 0) & follows_target(members)[np.maximum(worst.fooled_by, 0)])
+
+
 def _of_members(worst: WorstCase, members: Sequence[Member]) -> list[Flag]:
     """What members that follow no gradient of the target found beyond those that do."""
-    follows = np.array([member.source == "target" and differentiates(member.attack) for member in members])
+    follows = follows_target(members)
     found = []
     for name, which, what in (
         ("query-beats-gradient", [m.source == "target" for m in members], "a search without gradients fools"),
