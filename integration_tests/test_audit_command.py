@@ -408,7 +408,7 @@ class TestFurtherOptions:
     def test_what_is_wrong_in_a_file_is_said_with_its_line(self, config, line, message, tmp_path):
         config.write_text(config.read_text() + line + "\n")
         found = invoke("audit", "--config", str(config), "--out", "out")
-        assert found.exit_code != 0 and "Traceback" not in found.output
+        assert found.exit_code == 2 and "Traceback" not in found.output
         assert message in " ".join(found.output.split()), found.output
         assert not (tmp_path / "out").exists()
 
@@ -417,6 +417,10 @@ class TestFurtherOptions:
         assert found.exit_code == 0, found.output
         assert "3 cells, 1 at once" in found.output and " s in 1 process, " in found.output
         assert found.output.count("worst case: BriefPGD") == 2 and "fgsm" in found.output
+
+    def test_a_dry_run_of_what_is_not_trained_yet_says_nothing_of_its_gradients(self, tmp_path, caplog):
+        found = invoke("audit", *self.FEW, "--chains", "bptr", "--dry-run", "--out", "out")
+        assert found.exit_code == 0 and "bptr" in found.output and not caplog.records
         assert not (tmp_path / "out").exists()
 
     def test_a_strict_audit_ends_with_code_3_where_a_flag_is_raised(self):

@@ -99,16 +99,19 @@ def _read(context: click.Context, config: Path | None, options: dict[str, Any]) 
     """The settings: options that are given, then the file's, then defaults."""
     if config is None:
         return checked(_settings(), options)
-    from art_snn.audit.config import located, read
+    from art_snn.audit.config import ConfigError, located, read
 
-    found = read(config, _settings())
+    try:
+        found = read(config, _settings())
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
     given = context.get_parameter_source
     found = {name: value for name, value in found.items() if given(name) is not ParameterSource.COMMANDLINE}
     try:
         return _settings()(**options | found)
     except ValueError as error:
         if (said := located(config, error, found)) is not None:
-            raise said from None
+            raise click.UsageError(str(said)) from None
         return checked(_settings(), options | found)
 
 
