@@ -64,6 +64,15 @@ def test_gammas_are_searched_and_gridded(folder, monkeypatch):
     rows, _ = run(folder, "fig3", *DIGITS)
     searched = rows[rows["chain"] == "hart"]
     assert len(rows) == 3 * 2 * (2 + 1) and searched["tried"].between(3, 47).all()
+    lines = (folder / "fig3.md").read_text(encoding="utf-8").splitlines()[4:]
+    assert len(lines) == 3 * 2
+    for line, found in zip(lines, searched.itertuples(), strict=True):
+        grid = rows[(rows["λ"] == found.λ) & (rows["attack"] == found.attack) & (rows["chain"] != "hart")]
+        cells = [cell.strip() for cell in line.strip("| ").split("|")]
+        assert cells[:2] == [found.λ, found.attack] and cells[3] == f"{grid['asr'].max():.1f}"
+        assert cells[5:8] == [f"{found.asr:.1f}", f"{found.gamma:g}", f"{found.tried} of 2"]
+        assert cells[8] == f"{grid['asr'].max() - found.asr:.1f}"
+    assert (folder / "fig3.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_event_data_have_their_own(folder, monkeypatch):

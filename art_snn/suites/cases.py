@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from art_snn.suites import gammas
 from art_snn.suites.settings import SuiteSettings
 from art_snn.tables import Table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 #: Settings of a network's training that differ from the suite's.
 Training = dict[str, Any]
@@ -55,6 +60,8 @@ class Suite:
     :param cases: Its cases.
     :param scenarios: Which scenarios its table shows.
     :param events: Whether it is for event data only; None for either.
+    :param table: Its table, of rows and the labels of its cases, where a column for each chain would not say it.
+    :param draw: Draws its figure, likewise, where it has one.
     """
 
     name: str
@@ -62,6 +69,8 @@ class Suite:
     cases: Callable[[SuiteSettings], Iterator[Case]]
     scenarios: tuple[str, ...] = ("WBA", "BBA")
     events: bool | None = None
+    table: Callable[[DataFrame, list[str]], DataFrame] | None = None
+    draw: Callable[[DataFrame, list[str], Path], None] | None = None
 
 
 def _decay(decay: float | str) -> tuple[dict[str, str], Training]:
@@ -172,7 +181,14 @@ SUITES = Table(
     Suite("tableA2", "PGD of 10 steps, five random starts, any of which counts, on robust targets", _restarts),
     Suite("tableA3", "A median filter in training and test", _median, ("WBA",), events=False),
     Suite("tableA4", "Poisson encoding", _poisson, events=False),
-    Suite("fig3", "ASR against γ: 48 points, and what the search on held-out samples finds", _gammas, ("WBA",)),
+    Suite(
+        "fig3",
+        "ASR against γ: 48 points, and what the search on held-out samples finds",
+        _gammas,
+        ("WBA",),
+        table=gammas.against_grid,
+        draw=gammas.draw,
+    ),
     Suite("events", "One gradient for all frames, and Eq. A6's mixture", _event_frames, events=True),
     Suite("ann", "The network of the same shape with rectifiers, and transfer both ways", _rectifiers),
 )

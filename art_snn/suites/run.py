@@ -51,8 +51,10 @@ class SuiteResult:
     def table(self) -> DataFrame:
         """
         :return: Rates in per cent, a line for each case, attack and scenario, a column for each chain; the paper's
-            beside it in brackets where the setting is the paper's.
+            beside it in brackets where the setting is the paper's. Or the suite's own.
         """
+        if self.suite.table is not None:
+            return self.suite.table(self.rows, self.labels)
         shown = self.rows.copy()
         shown["scenario"] = shown["scenario"].map(lambda name: name.partition(" ")[2] or name)
         shown["attack"] = shown["attack"].map(lambda name: parsed(name).name)
@@ -184,7 +186,8 @@ def write(result: SuiteResult, folder: Path) -> list[Path]:
     """
     :param result: What a suite found.
     :param folder: Where to; it exists.
-    :return: The files: `<suite>.parquet`, `<suite>.csv`, `<suite>.json` with all settings, `<suite>.md`, the table.
+    :return: The files: `<suite>.parquet`, `<suite>.csv`, `<suite>.json` with all settings, `<suite>.md`, the table;
+        `<suite>.png` where the suite has a figure.
     """
     name = result.suite.name
     plain = {
@@ -204,6 +207,8 @@ def write(result: SuiteResult, folder: Path) -> list[Path]:
     for file, put in writers.items():
         with replacing(folder / file) as temporary:
             put(temporary)
+    if result.suite.draw is not None:
+        result.suite.draw(result.rows, result.labels, folder / f"{name}.png")
     return [folder / file for file in writers]
 
 
