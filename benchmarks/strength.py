@@ -65,8 +65,15 @@ TUNING_STEPS = 50
 EQUAL_STEPS = 50
 ALONE_STEPS = 100
 TABLES = ("one-step", "steps", "attacks", "time", "worst", "alone")
-#: Chains that are given the time of the whole plan alone.
-ALONE = ("ASSG", "ASSG, corrected", "HART", "HART + STBP", "adaptive HART", "annealed HART", "STBP")
+#: Chains, and losses, that are given the time of the whole plan alone.
+ALONE = (
+    ("ASSG", "cross_entropy"),
+    ("ASSG", "margin"),
+    ("ASSG, corrected", "cross_entropy"),
+    ("HART", "cross_entropy"),
+    ("HART + STBP", "cross_entropy"),
+    ("annealed HART", "cross_entropy"),
+)
 #: Color and marker of each chain: blue where the gradient is HART's, red where ASSG's, grey where it knows rates only.
 LOOKS = {
     "CBA": ("0.75", "v"),
@@ -181,10 +188,10 @@ class Study:
         return self.cell("prediction", compute)
 
     @staticmethod
-    def alone_key(chain: BackwardChain) -> str:
-        return f"alone | {chain!r} | {ALONE_STEPS}"
+    def alone_key(chain: BackwardChain, loss: str) -> str:
+        return f"alone | {chain!r} | {loss} | {ALONE_STEPS}"
 
-    def alone(self, chain: BackwardChain) -> dict[str, Any]:
+    def alone(self, chain: BackwardChain, loss: str) -> dict[str, Any]:
         """SA-PGD along one chain, with new starts on what is left until the time of the standard plan has passed."""
         x, y = self.samples
         chain, limit = lasting(chain, ALONE_STEPS), self.worst("standard")["seconds"]
@@ -199,6 +206,7 @@ class Study:
                         max_iter=ALONE_STEPS,
                         batch_size=self.size,
                         seed=starts,
+                        loss_type=loss,
                         verbose=False,
                     )
                     found = attack.generate(x[left], y[left], samples=np.flatnonzero(left))
@@ -207,7 +215,7 @@ class Study:
             seconds = time.process_time() - begun
             return {"fooled": "".join("10"[int(each)] for each in left), "seconds": seconds, "starts": starts}
 
-        return self.cell(self.alone_key(chain), compute)
+        return self.cell(self.alone_key(chain, loss), compute)
 
     def worst(self, plan: str) -> dict[str, Any]:
         """The worst case over a plan."""
@@ -338,10 +346,11 @@ def equal_time_alone(study: Study, chains: dict[str, BackwardChain]) -> Iterator
     yield "| --- | --- | --- | --- | --- |"
     cost = standard["seconds"] / unit
     yield f"| worst case, `standard` | {asr(standard):.1f} | {interval(standard)} | {cost:.0f} | |"
-    for name in ALONE:
+    for name, loss in ALONE:
         if name in chains:
-            cell = study.alone(chains[name])
-            said = f"SA-PGD-{ALONE_STEPS} along {name}, {cell['starts']} starts"
+            cell = study.alone(chains[name], loss)
+            of = "" if loss == "cross_entropy" else f" of the {loss}"
+            said = f"SA-PGD-{ALONE_STEPS}{of} along {name}, {cell['starts']} starts"
             cost, against = cell["seconds"] / unit, paired(standard, cell)
             yield f"| {said} | {asr(cell):.1f} | {interval(cell)} | {cost:.0f} | {against} |"
 
@@ -366,8 +375,8 @@ def draw(study: Study, chains: dict[str, BackwardChain], path: Path) -> None:
         axis.plot(cell["seconds"] / unit, asr(cell), "k*", markersize=13, zorder=4)
         axis.annotate(f'worst case, "{plan}"', (cell["seconds"] / unit, asr(cell)), xytext=(0, 9),
                       textcoords="offset points", ha=side)  # fmt: skip
-    for name in [name for name in ALONE if name in chains]:
-        cell = study.cells.get(study.alone_key(lasting(chains[name], ALONE_STEPS)))
+    for name, loss in [(name, loss) for name, loss in ALONE if name in chains]:
+        cell = study.cells.get(study.alone_key(lasting(chains[name], ALONE_STEPS), loss))
         if cell is not None:
             color, marker = LOOKS[name]
             axis.plot(cell["seconds"] / unit, asr(cell), marker, color=color, markersize=7, fillstyle="none")

@@ -149,7 +149,9 @@ def _brief(chain: BackwardChain, steps: int) -> Member:
     return Member(BriefPGD, chain, {"max_iter": steps, "loss_type": "margin"})
 
 
-_ADAPTIVE, _ASSG, _DLR = AdaptiveHART(), ASSG(0.46, corrected=True), "difference_logits_ratio"
+_ADAPTIVE, _ASSG, _CORRECTED = AdaptiveHART(), ASSG(0.46), ASSG(0.46, corrected=True)
+_MARGIN: dict[str, Any] = {"loss_type": "margin"}
+_DLR: dict[str, Any] = {"loss_type": "difference_logits_ratio"}
 
 #: The plans, by name.
 PLANS = {
@@ -157,18 +159,20 @@ PLANS = {
     for plan in (
         Plan(
             "standard",
-            1,
+            2,
             (
                 _sapgd(AnnealedHART(20), 20),
                 _sapgd(_ADAPTIVE, 100),
-                _sapgd(ASSG(0.46), 100),
-                _sapgd(_ADAPTIVE, 100, loss_type="margin"),
-                _sapgd(HART(0.25), 100),
-                _sapgd(_ADAPTIVE, 200, nb_random_init=2),
-                _sapgd(_ASSG, 200, nb_random_init=2),
-                _sapgd(_ADAPTIVE, 50, targets=3, loss_type=_DLR),
-                _sapgd(_ASSG, 50, targets=3, loss_type=_DLR),
-                _sapgd(STBP(), 50),
+                _sapgd(_ADAPTIVE, 100, **_MARGIN),
+                _sapgd(_ASSG, 100),
+                _sapgd(_ASSG, 100, nb_random_init=4, **_MARGIN),
+                _sapgd(HART(0.125), 100),
+                _sapgd(_CORRECTED, 100, nb_random_init=2),
+                _sapgd(_CORRECTED, 100, nb_random_init=2, **_MARGIN),
+                _sapgd(_ASSG, 200, nb_random_init=2, **_MARGIN),
+                _sapgd(_ADAPTIVE, 50, **_DLR),
+                _sapgd(_ASSG, 50, targets=3, **_DLR),
+                _sapgd(STBP(0.25, detach_reset=True), 50),
                 _sapgd(_ADAPTIVE, 20, source="second", until_fooled=False),
                 Member(Square, None, {"max_iter": 500}),
             ),
