@@ -205,6 +205,12 @@ class TestCommand:
             {"eps": 0.1, "sweep": (), "chains": ("cba", "stbp(surrogate=ATan(2.0), detach_reset=True)"), "repeats": 3},
             {"attacks": ("sapgd(max_iter=50)", "AutoProjectedGradientDescent"), "plan": "none", "norm": "2"},
             {"network": "my nets/net's.py:make", "data": "samples of $HOME.npz", "same_gradient": True},
+            {
+                "checks": False,
+                "network": "net.py:make",
+                "sources": ("net.py:other", "ann.py:make"),
+                "second": "net.py:third",
+            },
             {"sweep": (0.05, 1e-7, 1 / 3), "gamma": 1 / 3, "step_size": 0.1, "encoder": "poisson"},
         ],
     )

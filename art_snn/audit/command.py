@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from art_snn.audit.settings import AuditSettings
-from art_snn.settings import is_default
+from art_snn.settings import about, is_default
 
 
 def command(settings: AuditSettings) -> str:
@@ -19,11 +19,11 @@ def command(settings: AuditSettings) -> str:
     for each in fields(settings):
         value = getattr(settings, each.name)
         if not is_default(settings, each.name):
-            words += _option(f"--{each.name.replace('_', '-')}", value)
+            words += _option(f"--{each.name.replace('_', '-')}", value, about(each).off)
     return shlex.join(words)
 
 
-def _option(name: str, value: Any) -> list[str]:
+def _option(name: str, value: Any, off: str | None) -> list[str]:
     if isinstance(value, bool):
-        return [name]  # a switch, which is off by default
+        return [name if value else f"--{off}"]
     return [name, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
