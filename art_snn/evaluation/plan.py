@@ -149,7 +149,7 @@ def _brief(chain: BackwardChain, steps: int) -> Member:
     return Member(BriefPGD, chain, {"max_iter": steps, "loss_type": "margin"})
 
 
-_ADAPTIVE, _ASSG, _CORRECTED = AdaptiveHART(), ASSG(0.46), ASSG(0.46, corrected=True)
+_ADAPTIVE, _ASSG = AdaptiveHART(), ASSG(0.46)
 _MARGIN: dict[str, Any] = {"loss_type": "margin"}
 _DLR: dict[str, Any] = {"loss_type": "difference_logits_ratio"}
 
@@ -165,10 +165,9 @@ PLANS = {
                 _sapgd(_ADAPTIVE, 100),
                 _sapgd(_ADAPTIVE, 100, **_MARGIN),
                 _sapgd(_ASSG, 100),
-                _sapgd(_ASSG, 100, nb_random_init=4, **_MARGIN),
+                _sapgd(_ASSG, 100, nb_random_init=3, **_MARGIN),
                 _sapgd(HART(0.125), 100),
-                _sapgd(_CORRECTED, 100, nb_random_init=2),
-                _sapgd(_CORRECTED, 100, nb_random_init=2, **_MARGIN),
+                _sapgd(ASSG(0.46, corrected=True), 100, nb_random_init=2),
                 _sapgd(_ASSG, 200, nb_random_init=2, **_MARGIN),
                 _sapgd(_ADAPTIVE, 50, **_DLR),
                 _sapgd(_ASSG, 50, targets=3, **_DLR),
