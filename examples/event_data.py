@@ -2,9 +2,9 @@
 
     pip install '.[events]' && python examples/event_data.py
 
-trains a small network on frames of events `(N, T, 2, H, W)`, a frame for each time step, attacks it with PGD along HART,
-and prints for each attack how many recordings are classified correctly, in percent, and how many events are added and
-taken away in a recording. eps and steps are in counts of events.
+trains a small network on frames of events `(N, T, 2, H, W)`, a frame for each time step, attacks it with PGD along
+HART, and prints for each attack how many recordings are classified correctly, in percent, and how many events are added
+to a recording and taken away. eps and steps are in counts of events.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     pip install . && python examples/own_chain.py
 
-defines a chain that passes the gradient where the neuron is close to its threshold on average over time, enters it in the
-table, attacks a small network on the embedded digits along it and along three others, and prints how many of the images
-that were classified correctly are fooled, in percent. That its two methods agree is checked at its first gradient.
+defines a chain that passes the gradient where the neuron is close to its threshold on average over time, enters it in
+the table, attacks a small network on the embedded digits along it and along three others, and prints how many of the
+images that were classified correctly are fooled, in percent. That its two methods agree is checked at its first
+gradient.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     pip install . && python examples/transfer.py
 
-trains both on the embedded digits, attacks each with PGD, shows the adversarial images to both, and prints a row for each
-source, with the share of images that are misclassified by each target, in percent; the last row is of clean images.
+trains both on the embedded digits, attacks each with PGD, shows the adversarial images to both, and prints a row for
+each source, with the share of images that are misclassified by each target, in percent; the last row is of clean
+images.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Cells at once: on processes of this machine, or on the workers of a Dask cluster, through joblib.
 
-Each worker has its own copy of networks and samples, which travels to it once. Processes of this machine share its cores;
-how many threads a worker of a cluster has is the cluster's to say. Which of them finds a cell, and when, changes nothing of what it finds.
+Each worker has its own copy of networks and samples, which travels to it once. Processes of this machine share its
+cores; how many threads a worker of a cluster has is the cluster's to say. Which of them finds a cell, and when, changes
+nothing of what it finds.
 """
 
 from __future__ import annotations
