@@ -263,7 +263,7 @@ class SpikingNetwork(nn.Module):
         """
         :param module: A module inside the body, or the body.
         :return: This network in evaluation mode, with the module's output, averaged over time and flat, for logits;
-            its :meth:`tapped_shape` gives that its shape back. What it draws at random are this network's draws.
+            its `tapped_shape` gives that its shape back. What it draws at random are this network's draws.
         """
         network = SpikingNetwork(_Tap(self.body, module), self.time_steps, self.encoder, self.chain)
         network.gradient_route, network.memory_bound = self.gradient_route, self.memory_bound

@@ -1,13 +1,15 @@
 """Networks of other libraries, attacked as they are: their forward pass stays theirs, only the gradient is ours.
 
-=============  ====================================================================================
-`layer`        a library's neurons as a spiking layer: what describes them, and that it is compared
-`library`      what is known of a library: which neurons, how they are reset, where they keep a state
-`own`          neuron classes that the user describes
-`spikingjelly` `snntorch` `norse`    one library each; none is imported before a network of it comes
-`meeting`      a neuron module's call, intercepted on the instance, on its way to the engine
-`network`      :class:`AdaptedNetwork`, and :func:`adapt`
-=============  ====================================================================================
+==============  ===================================================================================
+`layer`         a library's neurons as a spiking layer: what describes them, and that it is compared
+`library`       what is known of a library: which neurons, how they are reset, where they keep a state
+`own`           neuron classes that the user describes
+`spikingjelly`  one library each; none is imported before a network of it comes
+`snntorch`      likewise
+`norse`         likewise
+`meeting`       a neuron module's call, intercepted on the instance, on its way to the engine
+`network`       :class:`AdaptedNetwork`, and :func:`~art_snn.adapt`
+==============  ===================================================================================
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def adapt(
 
 
 class AdaptedNetwork(SpikingNetwork):
-    """A network of another library, see :func:`adapt`, whose arguments these are."""
+    """A network of another library, see :func:`~art_snn.adapt`, whose arguments these are."""
 
     has_native = True
     steps_inside = True

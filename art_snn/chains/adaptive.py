@@ -74,7 +74,7 @@ class AdaptiveHART(_Merged):
 
 @dataclass(frozen=True)
 class AnnealedHART(_Merged):
-    """HART with an arctangent that gets steeper over the gradients of one attack, see :meth:`run`: for few steps.
+    """HART with an arctangent that gets steeper over the gradients of one attack, see `run`: for few steps.
 
     Outside of a run every gradient is the first of one, and so has the width `start`.
 

@@ -37,7 +37,7 @@ TINY = 1e-4
 
 @dataclass(frozen=True)
 class ASSG(BackwardChain):
-    """Back-propagation through time with arctangents that adapt over the gradients of one attack, see :meth:`run`.
+    """Back-propagation through time with arctangents that adapt over the gradients of one attack, see `run`.
 
     :param level: Share, in (0, 0.5), that the surrogate's step comes to beyond its middle at the distance M + spread D.
     :param spread: How many mean deviations D are added to the mean distance M, at least 0.

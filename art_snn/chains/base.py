@@ -20,7 +20,7 @@ class BackwardChain:
     paper's pre-calculation property), it also gives `gain`, and the backward pass collapses over time.
 
     A chain that keeps something of the gradients before, such as running means, gives `init` and `update`, and finds it
-    in `trace.state`. That state belongs to one attack on fixed samples, see :meth:`run`.
+    in `trace.state`. That state belongs to one attack on fixed samples, see :meth:`~art_snn.chains.BackwardChain.run`.
     """
 
     #: Whether it is the gradient of the network's own autograd, which crosses no spiking layer by a rule.
@@ -67,8 +67,8 @@ class BackwardChain:
         """One attack on fixed samples: inside the block the chain's state goes on from gradient to gradient.
 
         The first gradient inside says how many samples there are, and their order; of a later batch that holds only
-        some of them, say which with :meth:`Run.only`. Outside of a run every gradient is the first of one. Runs do not
-        nest: the innermost of a chain, or of a chain equal to it, counts.
+        some of them, say which with `only` of what the block gives. Outside of a run every gradient is the first of
+        one. Runs do not nest: the innermost of a chain, or of a chain equal to it, counts.
         """
         with running([part for _, part in self.parts() if part.has_state]) as run:
             yield run

@@ -35,7 +35,7 @@ class WorstCase:
     :param labels: True classes `(N,)`.
     :param predictions: What was predicted for the inputs, `(N,)`.
     :param adversarial: What was predicted for `x_adv`, `(N,)`.
-    :param fooled_by: The first member that fooled each sample; :data:`NOTHING` or :data:`BEFORE`.
+    :param fooled_by: The first member that fooled each sample; `NOTHING` (-1) or `BEFORE` (-2).
     :param x_adv: The adversarial input of each fooled sample, the input itself elsewhere.
     :param distances: Of `x_adv` from the inputs, in the norm of the member that found it, `(N,)`.
     :param tried: How many samples each member was tried on.

@@ -4,7 +4,7 @@
 `dynamics`     Eqs. 1-4 and their derivative, pure functions
 `values`       what neurons are set by: numbers, tensors over neurons or time steps, parameters
 `layer`        a spiking layer, its trace, and how the engine visits it
-`lif`          :class:`LIF` and :class:`IF`
+`lif`          :class:`~art_snn.LIF` and :class:`~art_snn.IF`
 `equations`    :class:`Dynamics`: neurons of one's own, by their equations
 =============  =================================================================================
 """

@@ -181,12 +181,12 @@ class LIF(SpikingLayer):
 
 
 class IF(LIF):
-    """Integrate-and-fire neurons: :class:`LIF` with `decay=1.0`.
+    """Integrate-and-fire neurons: :class:`~art_snn.LIF` with `decay=1.0`.
 
     :param threshold: Firing threshold θ, > 0.
     :param reset: `"hard"` (to `v_rest`), `"soft"` (subtract θ) or `"none"`.
     :param v_rest: Resting potential after a hard reset, < θ.
-    :param others: As for :class:`LIF`.
+    :param others: As for :class:`~art_snn.LIF`.
     """
 
     def __init__(self, threshold: Value = 1.0, reset: str = "hard", v_rest: Value = 0.0, **others: Any) -> None:

@@ -56,7 +56,7 @@ def spread(owner: str, name: str, value: Value, shape: torch.Size, dtype: torch.
 
 def at(value: Value, step: int) -> Value:
     """
-    :param value: What :func:`spread` gives.
+    :param value: What `spread` gives.
     :param step: A time step, from 0.
     :return: It at that step: a number, or a tensor that broadcasts against `(B, ...)`.
     """
@@ -67,7 +67,7 @@ def at(value: Value, step: int) -> Value:
 
 def changes(value: Value) -> TypeGuard[Tensor]:
     """
-    :param value: What :func:`spread` gives.
+    :param value: What `spread` gives.
     :return: Whether it may change with the time step.
     """
     return isinstance(value, Tensor) and len(value) > 1

@@ -1,0 +1,178 @@
+"""What the pages show is run: their Python blocks in one namespace each, and their commands.
+
+What is marked as not run (see :mod:`integration_tests.docs_blocks`) is parsed, and its options are read.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from art_snn.attacks import ATTACKS
+from art_snn.audit import config
+from art_snn.audit.settings import AuditSettings
+from art_snn.chains.table import TABLE
+from art_snn.cli import main
+from art_snn.cli.options import SettingsCommand, options
+from art_snn.datasets.table import DATASETS
+from integration_tests.docs_blocks import Block, blocks
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = {path.name: list(blocks(path.read_text(encoding="utf-8"))) for path in sorted(DOCS.glob("*.md"))}
+NEEDS = {"adapt_spikingjelly.md": "spikingjelly", "adapt_snntorch.md": "snntorch", "adapt_norse.md": "norse"}
+NEEDS["adapt_nir.md"] = "nirtorch"
+
+#: Why the commands of whole pages are not run.
+NOT_RUN = {
+    "audit.md": "they take minutes each, and networks and data of the reader's; test_audit_command runs such ones",
+    "paper.md": "an experiment of the paper takes from many minutes to days; test_suites runs small ones",
+    "strength.md": "they take hours",
+    "report.md": "they need an audit; start.md has the same command, and it is run there",
+}
+
+#: A small network, trained for two epochs, and a few digits: what pages mean by `classifier`, `x` and `y`. Pixels go
+#: up to 0.2, so that an ε of 8/255 is large, and a long plan is soon through.
+SMALL = """
+import art_snn, torch
+from art_snn import PyTorchSNNClassifier, datasets, models
+(x_train, y_train), (x_test, y_test), low, high = datasets.digits(seed=0)
+x_train, x_test, high = 0.2 * x_train, 0.2 * x_test, 0.2 * high
+x, y = x_test[:8], y_test[:8]
+network = models.small_cnn(time_steps=2, width=0.25)
+classifier = PyTorchSNNClassifier(network, torch.nn.CrossEntropyLoss(), (1, 8, 8), 10,
+                                  torch.optim.Adam(network.parameters(), 1e-2), clip_values=(low, high))
+classifier.fit(x_train, y_train, batch_size=64, nb_epochs=2)
+"""
+
+#: What is run before pages whose text does not say it.
+SET_UP = {
+    "trust.md": SMALL + "\nx, y = x_test[:12], y_test[:12]",
+    "audit.md": SMALL,
+    "gradients.md": SMALL,
+    "art.md": SMALL,
+    "chains.md": SMALL,
+    "report.md": """
+from pathlib import Path
+from art_snn.audit import AuditSettings, files, run_audit
+Path("art-snn-audit").mkdir()
+folder = Path("drawn")
+folder.mkdir()
+found = run_audit(AuditSettings(attacks=("pgd",), chains=("hart",), sweep=(), epochs=2, samples=20, time_steps=2,
+                                plan="none", checks=False), Path("art-snn-audit"))
+files.write_files(found, Path("art-snn-audit"))
+""",
+}
+
+
+@pytest.fixture
+def tables():
+    """What pages add to the package's tables is taken out again."""
+    kept = [(table, dict(table)) for table in (TABLE, ATTACKS, DATASETS)]
+    yield
+    for table, entries in kept:
+        table.clear()
+        table.update(entries)
+
+
+@pytest.mark.parametrize("page", [page for page, found in PAGES.items() if found or page in SET_UP])
+def test_what_a_page_shows_is_run(page, tables, tmp_path, monkeypatch):
+    pytest.importorskip(NEEDS.get(page, "torch"))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": page.removesuffix(".md")}
+    exec(SET_UP.get(page, ""), names)
+    for block in PAGES[page]:
+        if block.language == "python":
+            python(block, page, names)
+        elif block.language == "toml":
+            (tmp_path / "audit.toml").write_text(block.text, encoding="utf-8")
+            assert AuditSettings(**config.read(tmp_path / "audit.toml", AuditSettings))
+        else:
+            for arguments in block.commands:
+                accepted(arguments)
+                if not block.reason and page not in NOT_RUN:
+                    run(arguments)
+    CHECKS.get(page, lambda names, folder: None)(names, tmp_path)
+
+
+def python(block: Block, page: str, names: dict[str, object]) -> None:
+    tree = ast.parse(block.code, page)
+    if not block.reason:
+        exec(compile(tree, f"docs/{page}", "exec", dont_inherit=True), names)
+
+
+def run(arguments: list[str]) -> None:
+    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, f"art-snn {' '.join(arguments)}\n{done.output}"
+
+
+def accepted(arguments: list[str]) -> None:
+    """The command is there, knows each option, and takes its value; files need not be there."""
+    command = main.commands[arguments[0]]
+    if isinstance(command, SettingsCommand):
+        command.params = [*options(command.settings(), {}), *command.own]
+    context = click.Context(command, info_name=arguments[0])
+    values, rest, _ = command.make_parser(context).parse_args(list(arguments[1:]))
+    assert not rest
+    for parameter in command.params:
+        value = values.get(parameter.name)
+        if value is None or isinstance(value, (bool, tuple)) or isinstance(parameter.type, click.Path):
+            continue
+        value = parameter.type.convert(value, parameter, context)
+        if parameter.callback is not None:
+            parameter.callback(context, parameter, value)
+
+
+def extended(names: dict, folder: Path) -> None:
+    """What docs/extend.md adds is found by an audit, learned, and attacked with."""
+    for name, result in (("bim", names["result"]), ("straight", names["straight"]), ("halving", names["halving"])):
+        assert {row.attack for row in result.rows} == {name}
+        moved = result.examples["hart"] - result.examples["clean"]
+        assert 0 < abs(moved).max() <= result.settings.eps + 1e-6
+    assert names["trained"].accuracy > 0.6
+    members = names["worst"].members
+    assert members["attack"].tolist() == ["Halving(max_iter=4)", "BasicIterativeMethod(max_iter=4)"]
+    assert members["chain"].tolist() == ["HART(gamma=1.0)", "RGA()"]
+
+
+def started(names: dict, folder: Path) -> None:
+    """docs/start.md: an attack that stays in its ball, and the audit's page."""
+    moved = abs(names["x_adv"] - names["x_test"][: len(names["x_adv"])])
+    assert 0 < moved.max() <= 0.15 + 1e-6
+    assert (folder / "art-snn-audit" / "report.html").is_file()
+    drawn(folder)
+
+
+def drawn(folder: Path) -> None:
+    """The figures of the pages: those that follow from equations are as committed; those of an audit can be drawn."""
+    sys.path.insert(0, str(DOCS))
+    try:
+        import figures
+    finally:
+        sys.path.remove(str(DOCS))
+    figures.equations(folder)
+    again = sorted(folder.glob("*.svg"))
+    assert {path.stem for path in again} == {"crossing", *(f"chain-{name}" for name in figures.CURVES)}
+    for path in again:
+        (words, numbers), expected = read_svg(path), read_svg(DOCS / "figures" / path.name)
+        assert words == expected[0], path.name
+        assert numbers == pytest.approx(expected[1], abs=2.0), path.name  # letters are not placed alike everywhere
+    figures.findings(folder / "art-snn-audit", folder)
+    assert {path.stem for path in folder.glob("*.svg")} >= set(figures.FOUND)
+
+
+def read_svg(path: Path) -> tuple[list[str], list[float]]:
+    """Its words, and the coordinates of its lines."""
+    text = path.read_text(encoding="utf-8")
+    lines = " ".join(re.findall(r'[^i]d="(M [^"]*)"', text))
+    return re.findall(r"<text[^>]*>(.*?)</text>", text), [float(number) for number in re.findall(r"-?[\d.]+", lines)]
+
+
+#: What is looked at after a page was run.
+CHECKS = {"extend.md": extended, "start.md": started}
