@@ -101,6 +101,15 @@ def test_what_a_page_shows_is_run(page, tables, tmp_path, monkeypatch):
     CHECKS.get(page, lambda names, folder: None)(names, tmp_path)
 
 
+def test_what_readme_shows_can_be_given():
+    shown = list(blocks((ROOT / "README.md").read_text(encoding="utf-8")))
+    assert any(block.language == "python" and ast.parse(block.code) for block in shown)
+    commands = [arguments for block in shown if block.language != "python" for arguments in block.commands]
+    assert [arguments[0] for arguments in commands] == ["audit", "audit"]
+    for arguments in commands:
+        accepted(arguments)
+
+
 def python(block: Block, page: str, names: dict[str, object]) -> None:
     tree = ast.parse(block.code, page)
     if not block.reason:

@@ -115,3 +115,17 @@ def test_every_environment_variable_is_named():
         used |= set(re.findall(r'environ(?:\.get\(|\[|.*in os\.environ)"(\w+)"', text))
         used |= set(re.findall(r'"(\w+)" (?:not )?in os\.environ', text))
     assert used and used <= set(re.findall(r"`([A-Z_]+)`", PAGES["reference.md"]))
+
+
+def test_readme_can_be_read_where_no_page_lies_beside_it():
+    """On a package index nothing does: names of files are words there, and a figure says what it shows."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for link in LINK.finditer(readme):
+        assert "://" in link["target"] or link["image"], link[0]
+        assert not link["image"] or ((ROOT / link["target"]).is_file() and len(link["words"].split()) > 5)
+    pages = set(re.findall(r"`(\w+\.md)`", readme))
+    assert pages and {*pages, "index.md", "examples.md", *ADAPT} == {*PAGES, *ADAPT}
+
+
+#: One page for each library, which adapt.md leads to.
+ADAPT = {name for name in PAGES if name.startswith("adapt_")}
