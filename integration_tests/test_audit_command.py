@@ -131,8 +131,14 @@ def command() -> str:
 
 
 def test_help_and_version_are_quick_to_import():
-    code = "import sys\nfrom art_snn.cli import main\nassert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    heavy = {"torch", "art", "numpy", "scipy", "pandas", "matplotlib", "sklearn", "rich"}
+    code = f"""
+import sys
+from art_snn.cli import main
+main(["--help"], standalone_mode=False)
+assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
 
     def output(*arguments: str) -> str:
         return subprocess.run([command(), *arguments], capture_output=True, text=True, check=True).stdout
@@ -415,8 +421,8 @@ class TestFurtherOptions:
     def test_a_dry_run_says_what_would_run_and_runs_nothing(self, tmp_path):
         found = invoke("audit", "--network", "own_networks.py:make", *self.FEW, "--dry-run", "--out", "out")
         assert found.exit_code == 0, found.output
-        assert "3 cells, 1 at once" in found.output and " s in 1 process, " in found.output
-        assert found.output.count("worst case: BriefPGD") == 2 and "fgsm" in found.output
+        assert "2 cells, 1 at once" in found.output and " s in 1 process, " in found.output
+        assert found.output.count("worst case: BriefPGD") == 1 and "fgsm" in found.output
 
     def test_a_dry_run_of_what_is_not_trained_yet_says_nothing_of_its_gradients(self, tmp_path, caplog):
         found = invoke("audit", *self.FEW, "--chains", "bptr", "--dry-run", "--out", "out")

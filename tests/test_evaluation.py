@@ -252,6 +252,8 @@ class TestPlans:
         x = np.random.default_rng(0).poisson(0.5, (6, network.time_steps, 2, 6, 6)).clip(0, 3).astype(np.float32)
         result = evaluate(wrapped, x, wrapped.predict(x).argmax(1), eps=1.0, plan="fast", verbose=False)
         assert result.accuracy == 1.0 and result.robust_accuracy < 1.0
+        assert "STBP" in result.chains[0]  # each frame has its own gradient, which HART's are not
+        assert "HART" in run(plan="fast", number=10).chains[0]
         noisy = classifier(encoder=PoissonEncoder(seed=0), gradient_samples=2)
         assert 0.0 <= run(noisy, plan="fast", number=10).robust_accuracy <= 1.0
 

@@ -1,7 +1,8 @@
 """Cells at once: on processes of this machine, or on the workers of a Dask cluster, through joblib.
 
-Each worker has its own copy of networks and samples, which travels to it once, and as many threads as it has cores of
-its own. Which of them finds a cell, and when, changes nothing of what it finds.
+Each worker has its own copy of networks and samples, which travels to it once. Processes of this machine share its
+cores; how many threads a worker of a cluster has is the cluster's to say. Which of them finds a cell, and when, changes
+nothing of what it finds.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def _sent(
     sent: np.ndarray, work: Sequence[Cell | Block], jobs: int, cluster: str | None
 ) -> Iterator[tuple[Cell | Block, Found | WorstCase]]:
     """What the workers find, as it comes."""
-    digest, threads = hashlib.sha256(sent.data).hexdigest(), max(1, joblib.cpu_count() // jobs)
+    digest = hashlib.sha256(sent.data).hexdigest()
+    threads = None if cluster is not None else max(1, joblib.cpu_count() // jobs)
     with _backend(jobs, cluster, sent):
         found = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(
             joblib.delayed(_solve)(digest, sent, each, threads) for each in tuple(work)
@@ -184,11 +186,12 @@ def _backend(jobs: int, cluster: str | None, sent: np.ndarray) -> Iterator[None]
         yield
 
 
-def _solve(digest: str, sent: np.ndarray, work: Cell | Block, threads: int) -> tuple[Cell | Block, Any]:
+def _solve(digest: str, sent: np.ndarray, work: Cell | Block, threads: int | None) -> tuple[Cell | Block, Any]:
     """What a worker does."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that gave the work stops it
-    torch.set_num_threads(threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
     if digest not in _SOLVERS:
         _SOLVERS.clear()
         _SOLVERS[digest] = cloudpickle.loads(sent.tobytes())

@@ -20,6 +20,7 @@ from art_snn.attacks.losses import LOSSES
 from art_snn.attacks.table import unwrapped
 from art_snn.chains import ASSG, HART, STBP, AdaptiveHART, AnnealedHART, BackwardChain, get_chain
 from art_snn.classifier import PyTorchSNNClassifier
+from art_snn.encoders import EventFrames
 
 #: Whose gradient a member follows.
 SOURCES = ("target", "second")
@@ -117,11 +118,14 @@ class Plan:
     :param name: Its name.
     :param version: Its version.
     :param members: Its members, in their order.
+    :param of_frames: Its members for networks on event frames, if they are others: HART's gradient is the same at all
+        time steps, and there each has a frame of its own to change.
     """
 
     name: str
     version: int
     members: tuple[Member, ...]
+    of_frames: tuple[Member, ...] = ()
 
     def members_for(self, classifier: Any, second: Any = None, norm: float = np.inf) -> list[Member]:
         """
@@ -132,7 +136,9 @@ class Plan:
             not there. With fewer classes than DLR needs, the margin takes
             its place.
         """
-        there = [each for each in self.members if second is not None or each.source != "second"]
+        frames = isinstance(getattr(classifier.model, "encoder", None), EventFrames)
+        members = self.of_frames if frames and self.of_frames else self.members
+        there = [each for each in members if second is not None or each.source != "second"]
         there = [each for each in there if norm in getattr(each.attack, "norms", (norm,))]
         found = {str(each): each for each in (one.fitted(classifier, second) for one in there)}
         return list(found.values())  # without spikes, members that differ in the chain alone are one
@@ -149,7 +155,7 @@ def _brief(chain: BackwardChain, steps: int) -> Member:
     return Member(BriefPGD, chain, {"max_iter": steps, "loss_type": "margin"})
 
 
-_ADAPTIVE, _ASSG, _CORRECTED = AdaptiveHART(), ASSG(0.46), ASSG(0.46, corrected=True)
+_ADAPTIVE, _ASSG = AdaptiveHART(), ASSG(0.46)
 _MARGIN: dict[str, Any] = {"loss_type": "margin"}
 _DLR: dict[str, Any] = {"loss_type": "difference_logits_ratio"}
 
@@ -165,10 +171,9 @@ PLANS = {
                 _sapgd(_ADAPTIVE, 100),
                 _sapgd(_ADAPTIVE, 100, **_MARGIN),
                 _sapgd(_ASSG, 100),
-                _sapgd(_ASSG, 100, nb_random_init=4, **_MARGIN),
+                _sapgd(_ASSG, 100, nb_random_init=3, **_MARGIN),
                 _sapgd(HART(0.125), 100),
-                _sapgd(_CORRECTED, 100, nb_random_init=2),
-                _sapgd(_CORRECTED, 100, nb_random_init=2, **_MARGIN),
+                _sapgd(ASSG(0.46, corrected=True), 100, nb_random_init=2),
                 _sapgd(_ASSG, 200, nb_random_init=2, **_MARGIN),
                 _sapgd(_ADAPTIVE, 50, **_DLR),
                 _sapgd(_ASSG, 50, targets=3, **_DLR),
@@ -177,6 +182,6 @@ PLANS = {
                 Member(Square, None, {"max_iter": 500}),
             ),
         ),
-        Plan("fast", 3, (_brief(AnnealedHART(4), 4), _brief(STBP(), 3))),
+        Plan("fast", 4, (_brief(AnnealedHART(6), 6),), of_frames=(_brief(STBP(), 4),)),
     )
 }
