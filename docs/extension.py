@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -42,7 +43,7 @@ def row(option: click.Option, context: click.Context) -> tuple[str, str, str]:
     elif option.is_flag:
         said = "on" if value is True else "off"
     else:
-        said = "must be given" if option.required else "" if value is None else str(value)
+        said = "must be given" if option.required else str(value) if isinstance(value, (str, int, float, Path)) else ""
     return written, said, text
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 import art_snn
@@ -77,6 +79,21 @@ def test_every_command_has_its_options_on_the_page():
     commands = set(re.findall(r"^```{options} (\w+)$", PAGES["options.md"], re.M))
     with_options = {name for name in main.commands if name != "report"}
     assert commands == with_options
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_options_are_told_as_the_command_has_them(name, monkeypatch):
+    pytest.importorskip("sphinx")  # `tox -e docs` has it
+    pytest.importorskip("latex2mathml")
+    monkeypatch.syspath_prepend(DOCS)
+    extension = importlib.import_module("extension")
+    context = click.Context(main.commands[name])
+    for option in extension.parameters(name):
+        written, default, text = extension.row(option, context)
+        assert written.startswith("--") and text and "[default" not in text
+        given = option.default if isinstance(option.default, (str, int, float, Path)) else None
+        if not option.is_flag and not option.required and "[default: " not in (option.help or ""):
+            assert default == ("" if given is None else str(given)), written
 
 
 def test_every_public_name_has_its_entry():
