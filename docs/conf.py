@@ -15,7 +15,7 @@ from art_snn import __version__  # noqa: E402
 
 project, author, release = "art-snn", "the authors of art-snn", __version__
 project_copyright = "the authors of art-snn, MIT licence"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "extension"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton", "extension"]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
@@ -24,6 +24,7 @@ html_math_renderer = "mathml"  # of extension.py: browsers draw it by themselves
 html_copy_source = False
 copybutton_exclude = ".linenos, .gp"
 
+nb_execution_mode = "off"  # the notebook is stored with its outputs, which the tests make again
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3  # links to headings, as code hosts make them
 
