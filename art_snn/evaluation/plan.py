@@ -18,7 +18,7 @@ from art_snn.attacks import SAPGD, BriefPGD, Square
 from art_snn.attacks.ball import BallAttack
 from art_snn.attacks.losses import LOSSES
 from art_snn.attacks.table import unwrapped
-from art_snn.chains import ASSG, HART, STBP, AdaptiveHART, AnnealedHART, BackwardChain, get_chain
+from art_snn.chains import ASSG, HART, STBP, AdaptiveHART, AnnealedHART, BackwardChain, Mixed, get_chain
 from art_snn.classifier import PyTorchSNNClassifier
 from art_snn.encoders import EventFrames
 
@@ -155,7 +155,7 @@ def _brief(chain: BackwardChain, steps: int) -> Member:
     return Member(BriefPGD, chain, {"max_iter": steps, "loss_type": "margin"})
 
 
-_ADAPTIVE, _ASSG = AdaptiveHART(), ASSG(0.46)
+_ADAPTIVE, _ASSG, _WIDER = AdaptiveHART(), ASSG(0.46), ASSG(0.425)
 _MARGIN: dict[str, Any] = {"loss_type": "margin"}
 _DLR: dict[str, Any] = {"loss_type": "difference_logits_ratio"}
 
@@ -173,12 +173,28 @@ PLANS = {
                 _sapgd(_ASSG, 100),
                 _sapgd(_ASSG, 100, nb_random_init=3, **_MARGIN),
                 _sapgd(HART(0.125), 100),
-                _sapgd(ASSG(0.46, corrected=True), 100, nb_random_init=2),
+                _sapgd(ASSG(0.425, corrected=True), 100, nb_random_init=2),
                 _sapgd(_ASSG, 200, nb_random_init=2, **_MARGIN),
                 _sapgd(_ADAPTIVE, 50, **_DLR),
                 _sapgd(_ASSG, 50, targets=3, **_DLR),
                 _sapgd(STBP(0.25, detach_reset=True), 50),
                 _sapgd(_ADAPTIVE, 20, source="second", until_fooled=False),
+                Member(Square, None, {"max_iter": 500}),
+            ),
+            of_frames=(
+                _sapgd(_WIDER, 100),
+                _sapgd(_WIDER, 100, nb_random_init=8, **_MARGIN),
+                _sapgd(ASSG(0.4), 100, nb_random_init=8),
+                _sapgd(_WIDER, 200, nb_random_init=4, **_MARGIN),
+                _sapgd(ASSG(0.425, corrected=True), 100, nb_random_init=4),
+                _sapgd(_ASSG, 100, nb_random_init=2),
+                _sapgd(STBP(), 50),
+                _sapgd(Mixed([HART(), STBP()]), 50),
+                _sapgd(_ADAPTIVE, 50),
+                _sapgd(_ADAPTIVE, 50, **_DLR),
+                _sapgd(HART(0.25), 50),
+                _sapgd(_WIDER, 50, targets=3, **_DLR),
+                _sapgd(STBP(), 20, source="second", until_fooled=False),
                 Member(Square, None, {"max_iter": 500}),
             ),
         ),
