@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from art_snn.cli import main
-from art_snn.cli.options import SettingsCommand, options
+from art_snn.cli.options import SettingsCommand
 
 
 def parameters(name: str) -> list[click.Option]:
@@ -21,10 +21,8 @@ def parameters(name: str) -> list[click.Option]:
     :return: Its options, those of its settings first.
     """
     command = main.commands[name]
-    own = [each for each in command.params if isinstance(each, click.Option)]
-    if isinstance(command, SettingsCommand):
-        own = [*options(command.settings(), command.callbacks), *own]
-    return own
+    declared = command.declared() if isinstance(command, SettingsCommand) else command.params
+    return [each for each in declared if isinstance(each, click.Option)]
 
 
 def row(option: click.Option, context: click.Context) -> tuple[str, str, str]:

@@ -78,8 +78,14 @@ class SettingsCommand(click.Command):
         super().__init__(*args, **kwargs)
         self.settings, self.callbacks, self.own = settings, callbacks or {}, self.params
 
+    def declared(self) -> list[click.Parameter]:
+        """
+        :return: All its options, those of its settings first.
+        """
+        return [*options(self.settings(), self.callbacks), *self.own]
+
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        self.params = [*options(self.settings(), self.callbacks), *self.own]
+        self.params = self.declared()
         return super().make_context(*args, **kwargs)
 
 

@@ -48,16 +48,13 @@ def draw(rows: DataFrame, labels: list[str], path: Path) -> None:
     :param path: Where the figure is written, as PNG: a panel for each attack, a curve for each case, and a ring at what
         the search found.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from art_snn.audit.drawing import COLOURS, DPI
+    from art_snn.audit.drawing import COLOURS, DPI, canvas
 
     attacks = list(dict.fromkeys(rows["attack"]))
-    figure = Figure(figsize=(4.6 * len(attacks), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(attacks), sharey=True, squeeze=False)[0]
-    for axis, attack in zip(axes, attacks, strict=True):
+    figure, ((first, *_),) = canvas(1, len(attacks), 4.6 * len(attacks), 3.6)
+    for axis, attack in zip(figure.axes, attacks, strict=True):
+        if axis is not first:
+            axis.sharey(first)
         cases = rows[rows["attack"] == attack].groupby(labels, sort=False)
         for number, (names, group) in enumerate(cases):
             found, points = _parts(group)
@@ -67,8 +64,8 @@ def draw(rows: DataFrame, labels: list[str], path: Path) -> None:
             axis.plot(found["gamma"], found["asr"], "o", markersize=11, fillstyle="none", **style)
         axis.set(title=attack.upper(), xlabel="γ")
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("attack success rate (%)")
-    axes[0].legend(frameon=False)
+    first.set_ylabel("attack success rate (%)")
+    first.legend(frameon=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)
 

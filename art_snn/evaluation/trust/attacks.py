@@ -240,4 +240,4 @@ def longest(members: Sequence[Member]) -> int:
     :param members: Members of a plan.
     :return: Steps of the longest along a gradient.
     """
-    return max(1, *map(steps_of, members)) if members else 1
+    return max([1, *map(steps_of, members)])
