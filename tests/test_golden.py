@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from art_snn.surrogates import ATan, Exponential, Gaussian, Rectangle, Sigmoid, 
 
 FILES = sorted((Path(__file__).parent / "golden").glob("*.npz"))
 TOLERANCE = 1e-4
+DEVICES = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
 class Residual(nn.Module):
@@ -29,7 +31,7 @@ class Residual(nn.Module):
 
 
 class Golden:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: str = "cpu") -> None:
         self.file = np.load(path)
         self.meta = json.loads(str(self.file["meta"]))
         self.events = self.meta["input"] == "events"
@@ -44,8 +46,9 @@ class Golden:
         }
         missing, unexpected = self.network.load_state_dict(state, strict=False)
         assert not unexpected and all(name.endswith("num_batches_tracked") for name in missing)
-        self.x = torch.from_numpy(self.frames_last(self.file["x"]))
-        self.y = torch.from_numpy(self.file["y"])
+        self.network.to(device)
+        self.x = torch.from_numpy(self.frames_last(self.file["x"])).to(device)
+        self.y = torch.from_numpy(self.file["y"]).to(device)
 
     def torch_name(self, key: str) -> str:
         *indices, name = key.removeprefix("weights/").split(".")
@@ -79,7 +82,7 @@ class Golden:
         self.network.chain = chain
         x = self.x.clone().requires_grad_()
         nn.functional.cross_entropy(self.network(x), self.y).backward()
-        return x.grad.numpy()
+        return x.grad.cpu().numpy()
 
     def expected(self, key: str) -> np.ndarray:
         return self.frames_last(self.file[f"grad/{key}"])
@@ -89,9 +92,10 @@ def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
 
 
-@pytest.fixture(params=FILES, ids=lambda path: path.stem)
-def golden(request) -> Golden:
-    return Golden(request.param)
+@pytest.fixture(params=product(FILES, DEVICES), ids=lambda where: f"{where[0].stem}-{where[1]}")
+def golden(request, monkeypatch) -> Golden:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # which rounds to a thousandth, on GPUs
+    return Golden(*request.param)
 
 
 def test_there_are_golden_files():
@@ -100,7 +104,7 @@ def test_there_are_golden_files():
 
 def test_logits(golden):
     with torch.no_grad():
-        logits = golden.network(golden.x).numpy()
+        logits = golden.network(golden.x).cpu().numpy()
     assert relative_error(logits, golden.file["logits"]) < TOLERANCE
 
 
@@ -186,5 +190,5 @@ def test_activation_network_logits(golden):
     if "logits/cba" not in golden.file:
         pytest.skip("the file holds no activation network")
     golden.network.chain = CBA()
-    logits = golden.network(golden.x.clone().requires_grad_()).detach().numpy()
+    logits = golden.network(golden.x.clone().requires_grad_()).detach().cpu().numpy()
     assert relative_error(logits, golden.file["logits/cba"]) < TOLERANCE
