@@ -19,8 +19,6 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 
 CHAINS = [HART(), STBP(), RGA(), BPTR(), Rate(), CBA(), Mixed(), PDSG(), ASSG(), ASSG(corrected=True)]
 CHAINS += [AdaptiveHART(), AnnealedHART(), OneStepHART(), STBP(detach_reset=True)]
-#: How networks of each library are run, where they do not say so.
-CALLS = {"SpikingJelly": None, "snnTorch": "step", "Norse": "step"}
 TRAIN = ["train", "--device", "gpu", "--epochs", "8", "--time-steps", "4", "--limit", "1200", "--held-out", "50"]
 
 
@@ -73,31 +71,35 @@ def test_what_tf32_rounds_is_no_false_claim(chain, monkeypatch):
     assert cosine(rounded, exact) > 0.9
 
 
-def test_networks_of_other_libraries():
-    jelly = pytest.importorskip("spikingjelly.activation_based.neuron")
+def layers(neuron):
+    torch.manual_seed(3)
+    conv, linear, readout = nn.Conv2d(1, 6, 3, padding=1), nn.Linear(96, 40), nn.Linear(40, 10)
+    return nn.Sequential(conv, neuron(), nn.AvgPool2d(2), nn.Flatten(), linear, neuron(), readout)
+
+
+def of_spikingjelly():
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+    return adapt(layers(lambda: neuron.LIFNode(tau=2.0)), 5)
+
+
+def of_snntorch():
     leaky = pytest.importorskip("snntorch").Leaky
+    return adapt(layers(lambda: leaky(beta=0.8, init_hidden=True)), 5, call="step")
+
+
+def of_norse():
     norse = pytest.importorskip("norse.torch")
+    return adapt(norse.SequentialState(*layers(norse.IAFCell)), 5, call="step")
 
-    def layers(neuron):
-        torch.manual_seed(3)
-        conv, linear, readout = nn.Conv2d(1, 6, 3, padding=1), nn.Linear(96, 40), nn.Linear(40, 10)
-        return conv, neuron(), nn.AvgPool2d(2), nn.Flatten(), linear, neuron(), readout
 
-    networks = {
-        "SpikingJelly": lambda: nn.Sequential(*layers(lambda: jelly.LIFNode(tau=2.0))),
-        "snnTorch": lambda: nn.Sequential(*layers(lambda: leaky(beta=0.8, init_hidden=True))),
-        "Norse": lambda: norse.SequentialState(*layers(norse.IAFCell)),
-    }
-    x, y = images(6, (1, 8, 8))
-    for name, build in networks.items():
-        for chain in (HART(), STBP(), ASSG(), "native"):
-            one, other = (
-                wrapped(adapt(build(), 5, call=CALLS[name]).eval(), device, (1, 8, 8)).loss_gradient(
-                    3 * x, y, chain=chain
-                )
-                for device in ("cpu", "gpu")
-            )
-            assert np.any(one) and cosine(one, other) > 1 - 1e-4, (name, chain)
+@pytest.mark.parametrize("build", [of_spikingjelly, of_snntorch, of_norse])
+@pytest.mark.parametrize("chain", [HART(), STBP(), CBA(), ASSG(), "native"], ids=str)
+def test_networks_of_other_libraries(build, chain):
+    (x, y), found = images(6, (1, 8, 8)), {}
+    for device in ("cpu", "gpu"):
+        classifier = wrapped(build().eval(), device, (1, 8, 8))
+        found[device] = classifier.loss_gradient(3 * x, y, chain=chain)
+    assert np.any(found["cpu"]) and cosine(found["cpu"], found["gpu"]) > 1 - 1e-4
 
 
 def test_noise_of_a_seed_is_the_same_and_of_another_another():
