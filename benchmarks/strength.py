@@ -425,6 +425,8 @@ def main() -> None:
         classifier, (x[tuning], y[tuning]), (x[attacked], y[attacked]), args.eps, path, args.batch, args.steps
     )
     print(f"{len(study.samples[0])} of {len(attacked)} samples classified correctly")
+    if not (len(study.samples[0]) and len(study.tuning[0])):
+        parser.error("--samples and --held-out must hold samples that the network classifies correctly: there are none.")
     chains = {name: study.tuned(CHAINS[name]) for name in args.chains}
     both = {**chains, **PUBLISHED}
     tables: dict[str, Callable[[], Iterator[str]]] = {

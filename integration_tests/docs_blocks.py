@@ -4,7 +4,9 @@ A comment stands directly above what it is about:
 
 - `<!-- not run: REASON -->`: the block below is only parsed, a command's options only read;
 - `<!-- run with: epochs = 1, samples = 20 -->`: in the block below these assignments have these values;
-- `<!-- run with: --epochs 1 -->`: each command below has these options besides;
+- `<!-- run with: --epochs 1 -->`: each command below has these options besides; with `;` between them, the first command
+  has what stands before, and so on;
+- `<!-- where: NAME = table1 -->`: in the block below this word stands for that;
 - `<!-- set-up` ... `-->`: Python that runs there, which a reader need not see.
 """
 
@@ -16,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 FORM = re.compile(
-    r"^<!-- (?P<mark>not run|run with): (?P<said>.*?) -->\n"
+    r"^<!-- (?P<mark>not run|run with|where): (?P<said>.*?) -->\n"
     r"|^<!-- set-up\n(?P<hidden>.*?)^-->\n"
     r"|^```(?P<language>\w+)\n(?P<fenced>.*?)^```\n"
     r"|(?<=\n\n)(?P<indented>(?:    [^\n]*\n)+)",
@@ -33,6 +35,7 @@ class Block:
     :param text: It.
     :param reason: Why it is not run, if it is not.
     :param given: What it is run with.
+    :param where: What words of it stand for.
     """
 
     line: int
@@ -40,6 +43,7 @@ class Block:
     text: str
     reason: str = ""
     given: str = ""
+    where: str = ""
 
     @property
     def code(self) -> str:
@@ -53,18 +57,34 @@ class Block:
 
     @property
     def commands(self) -> list[list[str]]:
-        """The arguments of each `art-snn` command of it."""
-        found = []
-        for line in re.sub(r"\\\n\s*", "", self.text).splitlines():
-            for part in line.split("&&"):
-                if not part.strip().startswith(("art-snn ", "torchrun ")):
-                    continue
-                words = shlex.split(part, comments=True)
-                if words[:1] == ["torchrun"] and "art_snn.cli" in words:
-                    words = ["art-snn", *words[words.index("art_snn.cli") + 1 :]]
-                if words[:1] == ["art-snn"]:
-                    found.append([word for word in words[1:] if word != "..."] + shlex.split(self.given))
-        return found
+        """The words of each `art-snn` command and each `python -m benchmarks.` of it, its options besides."""
+        text = re.sub(r"\\\n\s*", "", self.text)
+        for part in filter(None, self.where.split(", ")):
+            name, _, value = part.partition(" = ")
+            assert name in text, f"{part}: there is no {name}"
+            text = text.replace(name, value)
+        found = [words for line in text.splitlines() for part in unrolled(line) if (words := command(part))]
+        given = self.given.split(";") if ";" in self.given else [self.given] * len(found)
+        assert len(given) == len(found), f"{len(given)} parts of options for {len(found)} commands"
+        return [[*words, *shlex.split(options)] for words, options in zip(found, given, strict=True)]
+
+
+def unrolled(line: str) -> Iterator[str]:
+    """The commands of a line of shell: those between `&&`, and those of `for seed in 0 1; do ...; done`."""
+    loop = re.fullmatch(r"\s*for (\w+) in (.*?); do (.*); done\s*(?:#.*)?", line)
+    for value in loop[2].split() if loop else [""]:
+        body = loop[3].replace(f"${loop[1]}", value) if loop else line
+        yield from re.split(r"&&|;", body) if loop else body.split("&&")
+
+
+def command(text: str) -> list[str]:
+    """Its words, if it is one of this package's; of torchrun, what each process runs."""
+    words = shlex.split(text, comments=True)
+    if words[:1] == ["torchrun"] and "art_snn.cli" in words:
+        words = ["art-snn", *words[words.index("art_snn.cli") + 1 :]]
+    if words[:1] == ["art-snn"] or (words[:2] == ["python", "-m"] and words[2].startswith("benchmarks.")):
+        return [word for word in words if word != "..."]
+    return []
 
 
 def blocks(text: str) -> Iterator[Block]:
@@ -78,7 +98,7 @@ def blocks(text: str) -> Iterator[Block]:
             marks[match["mark"]] = match["said"]
             continue
         line = text[: match.start()].count("\n")
-        said = {"reason": marks.pop("not run", ""), "given": marks.pop("run with", "")}
+        said = {"reason": marks.pop("not run", ""), "given": marks.pop("run with", ""), "where": marks.pop("where", "")}
         if match["hidden"] is not None:
             yield Block(line + 1, "python", match["hidden"], **said)
         elif match["language"] in ("python", "toml"):

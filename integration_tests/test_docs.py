@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import sys
+from glob import glob
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -29,14 +32,6 @@ PAGES = {path.name: list(blocks(path.read_text(encoding="utf-8"))) for path in s
 NEEDS = {"adapt_spikingjelly.md": "spikingjelly", "adapt_snntorch.md": "snntorch", "adapt_norse.md": "norse"}
 NEEDS["adapt_nir.md"] = "nirtorch"
 
-#: Why the commands of whole pages are not run.
-NOT_RUN = {
-    "audit.md": "they take minutes each, and networks and data of the reader's; test_audit_command runs such ones",
-    "paper.md": "an experiment of the paper takes from many minutes to days; test_suites runs small ones",
-    "strength.md": "they take hours",
-    "report.md": "they need an audit; start.md has the same command, and it is run there",
-}
-
 #: A small network, trained for two epochs, and a few digits: what pages mean by `classifier`, `x` and `y`. Pixels go
 #: up to 0.2, so that an ε of 8/255 is large, and a long plan is soon through.
 SMALL = """
@@ -51,10 +46,29 @@ classifier = PyTorchSNNClassifier(network, torch.nn.CrossEntropyLoss(), (1, 8, 8
 classifier.fit(x_train, y_train, batch_size=64, nb_epochs=2)
 """
 
+#: A function that returns a network, and arrays, as a reader has them.
+OWN = """
+from pathlib import Path
+import numpy as np
+from art_snn import datasets
+_, (x_test, y_test), _, _ = datasets.digits(seed=0)
+np.savez("samples.npz", x=x_test[:300], y=y_test[:300].argmax(1), low=0.0, high=1.0)
+Path("net.py").write_text("from art_snn import models\\n\\ndef make():\\n    return models.small_cnn(time_steps=2)\\n")
+"""
+#: A folder of images of CIFAR-10's classes, and one of recordings in N-MNIST's form.
+IMAGES, RECORDINGS = (
+    f"from integration_tests.docs_files import {name}; {name}({folder!r})"
+    for name, folder in (("images", "CIFAR10"), ("recordings", "NMNIST"))
+)
+
 #: What is run before pages whose text does not say it.
 SET_UP = {
     "trust.md": SMALL + "\nx, y = x_test[:12], y_test[:12]",
-    "audit.md": SMALL,
+    "audit.md": OWN + SMALL,
+    "adapt.md": OWN,
+    "paper.md": IMAGES,
+    "strength.md": IMAGES,
+    "training.md": IMAGES + "\n" + RECORDINGS,
     "gradients.md": SMALL,
     "art.md": SMALL,
     "chains.md": SMALL,
@@ -94,20 +108,21 @@ def test_what_a_page_shows_is_run(page, tables, tmp_path, monkeypatch):
             (tmp_path / "audit.toml").write_text(block.text, encoding="utf-8")
             assert AuditSettings(**config.read(tmp_path / "audit.toml", AuditSettings))
         else:
-            for arguments in block.commands:
-                accepted(arguments)
-                if not block.reason and page not in NOT_RUN:
-                    run(arguments)
+            for words in block.commands:
+                if words[0] == "art-snn":
+                    accepted(words[1:])
+                if not block.reason:
+                    run(words, monkeypatch)
     CHECKS.get(page, lambda names, folder: None)(names, tmp_path)
 
 
 def test_what_readme_shows_can_be_given():
     shown = list(blocks((ROOT / "README.md").read_text(encoding="utf-8")))
     assert any(block.language == "python" and ast.parse(block.code) for block in shown)
-    commands = [arguments for block in shown if block.language != "python" for arguments in block.commands]
-    assert [arguments[0] for arguments in commands] == ["audit", "audit"]
-    for arguments in commands:
-        accepted(arguments)
+    commands = [words for block in shown if block.language != "python" for words in block.commands]
+    assert [words[:2] for words in commands] == [["art-snn", "audit"]] * 2
+    for words in commands:
+        accepted(words[1:])
 
 
 def python(block: Block, page: str, names: dict[str, object]) -> None:
@@ -116,9 +131,18 @@ def python(block: Block, page: str, names: dict[str, object]) -> None:
         exec(compile(tree, f"docs/{page}", "exec", dont_inherit=True), names)
 
 
-def run(arguments: list[str]) -> None:
-    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    assert done.exit_code == 0, f"art-snn {' '.join(arguments)}\n{done.output}"
+def run(words: list[str], monkeypatch) -> None:
+    """A command, in this process; a `*` in a word stands for the one file there is."""
+    words = [glob(word)[0] if "*" in word and glob(word) else word for word in words]
+    if words[0] == "art-snn":
+        done = CliRunner().invoke(main, words[1:], catch_exceptions=False)
+        assert done.exit_code == 0, f"{shlex.join(words)}\n{done.output}"
+    else:
+        monkeypatch.setattr(sys, "argv", [words[2], *words[3:]])
+        try:
+            import_module(words[2]).main()
+        except SystemExit as end:
+            assert not end.code, shlex.join(words)
 
 
 def accepted(arguments: list[str]) -> None:

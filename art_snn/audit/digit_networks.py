@@ -78,7 +78,8 @@ def trained(
     :raises DamagedNetwork: If the kept files cannot be used.
     """
     recipe = _recipe(settings, seed) | {"learned": of_arrays(x, y)}
-    path = folder / hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    path = folder / f"seed{seed}-{digest[:16]}"
     fresh = not path.with_suffix(".json").exists()
     if fresh:
         classifier = classifier_for(fresh_network(settings, seed), settings.device)
