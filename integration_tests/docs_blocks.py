@@ -79,6 +79,8 @@ def unrolled(line: str) -> Iterator[str]:
 
 def command(text: str) -> list[str]:
     """Its words, if it is one of this package's; of torchrun, what each process runs."""
+    if text.split()[:1] not in (["art-snn"], ["python"], ["torchrun"]):
+        return []  # not a command; it may have any apostrophe
     words = shlex.split(text, comments=True)
     if words[:1] == ["torchrun"] and "art_snn.cli" in words:
         words = ["art-snn", *words[words.index("art_snn.cli") + 1 :]]

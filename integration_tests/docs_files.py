@@ -17,7 +17,7 @@ def images(folder: str) -> None:
     from PIL import Image
 
     generator = np.random.default_rng(0)
-    for part, number in (("train", 12), ("test", 8)):
+    for part, number in (("train", 26), ("test", 8)):
         for place, name in enumerate(CLASSES):
             path = Path(folder, part, name)
             path.mkdir(parents=True)
