@@ -219,6 +219,10 @@ class Study:
 
         return self.cell(self.alone_key(chain, loss), compute)
 
+    @staticmethod
+    def worst_key(plan: str) -> str:
+        return f"worst case | {plan}"
+
     def worst(self, plan: str) -> dict[str, Any]:
         """The worst case over a plan."""
         x, y = self.samples
@@ -232,7 +236,7 @@ class Study:
             fooled = "".join("01"[int(by >= 0)] for by in result.fooled_by)
             return {"fooled": fooled, "seconds": seconds, "members": result.as_dict()["members"], "plan": result.plan}
 
-        return self.cell(f"worst case | {plan}", compute)
+        return self.cell(self.worst_key(plan), compute)
 
 
 def lasting(chain: BackwardChain, steps: int) -> BackwardChain:
@@ -359,7 +363,7 @@ def equal_time_alone(study: Study, chains: dict[str, BackwardChain]) -> Iterator
 
 
 def draw(study: Study, chains: dict[str, BackwardChain], path: Path) -> None:
-    """ASR against time."""
+    """ASR against time, and what else the tables have computed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -374,10 +378,11 @@ def draw(study: Study, chains: dict[str, BackwardChain], path: Path) -> None:
             markersize=5, linewidth=1.3,
         )  # fmt: skip
     for plan, side in (("fast", "left"), ("standard", "right")):
-        cell = study.worst(plan)
-        axis.plot(cell["seconds"] / unit, asr(cell), "k*", markersize=13, zorder=4)
-        axis.annotate(f'worst case, "{plan}"', (cell["seconds"] / unit, asr(cell)), xytext=(0, 9),
-                      textcoords="offset points", ha=side)  # fmt: skip
+        cell = study.cells.get(study.worst_key(plan))
+        if cell is not None:
+            axis.plot(cell["seconds"] / unit, asr(cell), "k*", markersize=13, zorder=4)
+            axis.annotate(f'worst case, "{plan}"', (cell["seconds"] / unit, asr(cell)), xytext=(0, 9),
+                          textcoords="offset points", ha=side)  # fmt: skip
     for name, loss in [(name, loss) for name, loss in ALONE if name in chains]:
         cell = study.cells.get(study.alone_key(lasting(chains[name], ALONE_STEPS), loss))
         if cell is not None:
@@ -429,7 +434,9 @@ def main() -> None:
     )
     print(f"{len(study.samples[0])} of {len(attacked)} samples classified correctly")
     if not (len(study.samples[0]) and len(study.tuning[0])):
-        parser.error("--samples and --held-out must hold samples that the network classifies correctly: there are none.")
+        parser.error(
+            "--samples and --held-out must hold samples that the network classifies correctly: there are none."
+        )
     chains = {name: study.tuned(CHAINS[name]) for name in args.chains}
     both = {**chains, **PUBLISHED}
     tables: dict[str, Callable[[], Iterator[str]]] = {
