@@ -4,8 +4,8 @@
 
 A chain's γ, or level, is the best of a grid on held-out samples, the same effort for every chain. Time is that of one
 thread's processor, so that what else a machine does is not in it; on a GPU, which else should do nothing, it is the
-clock's. Every cell is kept in
-`<out>/<name>.json`, so that an interrupted study goes on; the tables are printed from there, and the figure is drawn.
+clock's. Every cell is kept in `<out>/<name>.json`, so that an interrupted study goes on; the tables are printed from
+there, and the figure is drawn.
 """
 
 from __future__ import annotations
@@ -434,9 +434,7 @@ def main() -> None:
     )
     print(f"{len(study.samples[0])} of {len(attacked)} samples classified correctly")
     if not (len(study.samples[0]) and len(study.tuning[0])):
-        parser.error(
-            "--samples and --held-out must hold samples that the network classifies correctly: there are none."
-        )
+        parser.error("--samples and --held-out must hold samples that are classified correctly: there are none.")
     chains = {name: study.tuned(CHAINS[name]) for name in args.chains}
     both = {**chains, **PUBLISHED}
     tables: dict[str, Callable[[], Iterator[str]]] = {

@@ -4,8 +4,8 @@ A comment stands directly above what it is about:
 
 - `<!-- not run: REASON -->`: the block below is only parsed, a command's options only read;
 - `<!-- run with: epochs = 1, samples = 20 -->`: in the block below these assignments have these values;
-- `<!-- run with: --epochs 1 -->`: each command below has these options besides; with `;` between them, the first command
-  has what stands before, and so on;
+- `<!-- run with: --epochs 1 -->`: each command below has these options besides; with `;` between them, the first
+  command has what stands before, and so on;
 - `<!-- where: NAME = table1 -->`: in the block below this word stands for that;
 - `<!-- set-up` ... `-->`: Python that runs there, which a reader need not see.
 """
