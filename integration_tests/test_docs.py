@@ -46,15 +46,22 @@ classifier = PyTorchSNNClassifier(network, torch.nn.CrossEntropyLoss(), (1, 8, 8
 classifier.fit(x_train, y_train, batch_size=64, nb_epochs=2)
 """
 
-#: A function that returns a network, and arrays, as a reader has them.
-OWN = """
-from pathlib import Path
-import numpy as np
+#: Digits, as a reader of another library has them.
+DIGITS = """
 from art_snn import datasets
 _, (x_test, y_test), _, _ = datasets.digits(seed=0)
-np.savez("samples.npz", x=x_test[:300], y=y_test[:300].argmax(1), low=0.0, high=1.0)
+labels = y_test.argmax(1)
+"""
+#: A function that returns a network, and arrays, as a reader has them.
+OWN = (
+    DIGITS
+    + """
+from pathlib import Path
+import numpy as np
+np.savez("samples.npz", x=x_test[:300], y=labels[:300], low=0.0, high=1.0)
 Path("net.py").write_text("from art_snn import models\\n\\ndef make():\\n    return models.small_cnn(time_steps=2)\\n")
 """
+)
 #: A folder of images of CIFAR-10's classes, and one of recordings in N-MNIST's form.
 IMAGES, RECORDINGS = (
     f"from integration_tests.docs_files import {name}; {name}({folder!r})"
@@ -65,7 +72,7 @@ IMAGES, RECORDINGS = (
 SET_UP = {
     "trust.md": SMALL + "\nx, y = x_test[:12], y_test[:12]",
     "audit.md": OWN + SMALL,
-    "adapt.md": OWN,
+    "adapt.md": DIGITS,
     "paper.md": IMAGES,
     "strength.md": IMAGES,
     "training.md": IMAGES + "\n" + RECORDINGS,
@@ -126,8 +133,11 @@ def test_what_readme_shows_can_be_given():
 
 
 def python(block: Block, page: str, names: dict[str, object]) -> None:
+    """A block that begins with the name of a file is that file; another is run."""
     tree = ast.parse(block.code, page)
-    if not block.reason:
+    if named := re.match(r"# (\w+\.py)\n", block.text):
+        Path(named[1]).write_text(block.text, encoding="utf-8")
+    elif not block.reason:
         exec(compile(tree, f"docs/{page}", "exec", dont_inherit=True), names)
 
 
