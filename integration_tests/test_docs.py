@@ -1,11 +1,13 @@
 """What the pages show is run: their Python blocks in one namespace each, and their commands.
 
-What is marked as not run (see :mod:`integration_tests.docs_blocks`) is parsed, and its options are read.
+What is marked as not run (see :mod:`integration_tests.docs_blocks`) is parsed, and its options are read; so are the
+commands of the pages `LONG`, unless `ART_SNN_LONG` is set, as `tox -e docs` does.
 """
 
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
 import sys
@@ -31,6 +33,8 @@ DOCS = ROOT / "docs"
 PAGES = {path.name: list(blocks(path.read_text(encoding="utf-8"))) for path in sorted(DOCS.glob("*.md"))}
 NEEDS = {"adapt_spikingjelly.md": "spikingjelly", "adapt_snntorch.md": "snntorch", "adapt_norse.md": "norse"}
 NEEDS["adapt_nir.md"] = "nirtorch"
+#: Whole benchmarks, suites and studies.
+LONG = ("benchmark.md", "paper.md", "strength.md")
 
 #: A small network, trained for two epochs, and a few digits: what pages mean by `classifier`, `x` and `y`. Pixels go
 #: up to 0.2, so that an ε of 8/255 is large, and a long plan is soon through.
@@ -108,6 +112,7 @@ def test_what_a_page_shows_is_run(page, tables, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": page.removesuffix(".md")}
     exec(SET_UP.get(page, ""), names)
+    read_only = page in LONG and "ART_SNN_LONG" not in os.environ
     for block in PAGES[page]:
         if block.language == "python":
             python(block, page, names)
@@ -118,7 +123,7 @@ def test_what_a_page_shows_is_run(page, tables, tmp_path, monkeypatch):
             for words in block.commands:
                 if words[0] == "art-snn":
                     accepted(words[1:])
-                if not block.reason:
+                if not (block.reason or read_only):
                     run(words, monkeypatch)
     CHECKS.get(page, lambda names, folder: None)(names, tmp_path)
 

@@ -167,9 +167,9 @@ class TestGivenNetworks:
             stop_before_attack(3, patch)
             with pytest.raises(KeyboardInterrupt):
                 run_audit(audit, tmp_path / "kept")
-        convert(16)
+        convert(4)
         result = run_audit(audit, tmp_path / "kept")
-        assert "T = 16" in result.description
+        assert "T = 4" in result.description
         assert result.rows == run_audit(audit, tmp_path / "fresh").rows
         # And what the shorter one found is still there, for the day it is wanted.
         convert(2)
