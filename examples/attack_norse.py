@@ -3,8 +3,7 @@
     pip install '.[norse]' && python examples/attack_norse.py
 
 trains a small network on the embedded digits in Norse's own idiom, wraps it, attacks it along every
-chain, and prints
-how many of the samples that it classified correctly are fooled, in percent.
+chain, and prints how many of the samples that it classified correctly are fooled, in percent.
 """
 
 from __future__ import annotations
