@@ -58,7 +58,8 @@ def digits():
             clip_values=(0, 1),
         )
         classifier.fit(x_train, y_train, batch_size=64, nb_epochs=4)
-    return classifier, x_test[:24], y_test[:24]
+    right = classifier.predict(x_test).argmax(1) == y_test.argmax(1)
+    return classifier, x_test[right][:24], y_test[right][:24]
 
 
 def fooled(classifier, x, y):
