@@ -56,16 +56,13 @@ from art_snn import datasets
 _, (x_test, y_test), _, _ = datasets.digits(seed=0)
 labels = y_test.argmax(1)
 """
-#: A function that returns a network, and arrays, as a reader has them.
-OWN = (
-    DIGITS
-    + """
+#: A function that returns a network, and arrays of them, as a reader has them.
+OWN = """
 from pathlib import Path
 import numpy as np
 np.savez("samples.npz", x=x_test[:300], y=labels[:300], low=0.0, high=1.0)
 Path("net.py").write_text("from art_snn import models\\n\\ndef make():\\n    return models.small_cnn(time_steps=2)\\n")
 """
-)
 #: A folder of images of CIFAR-10's classes, and one of recordings in N-MNIST's form.
 IMAGES, RECORDINGS = (
     f"from integration_tests.docs_files import {name}; {name}({folder!r})"
@@ -75,7 +72,7 @@ IMAGES, RECORDINGS = (
 #: What is run before pages whose text does not say it.
 SET_UP = {
     "trust.md": SMALL + "\nx, y = x_test[:12], y_test[:12]",
-    "audit.md": OWN + SMALL,
+    "audit.md": DIGITS + OWN + SMALL,
     "adapt.md": DIGITS,
     "paper.md": IMAGES,
     "strength.md": IMAGES,
@@ -106,7 +103,14 @@ def tables():
         table.update(entries)
 
 
-@pytest.mark.parametrize("page", [page for page, found in PAGES.items() if found or page in SET_UP])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.long] if page in LONG else [])
+        for page, found in PAGES.items()
+        if found or page in SET_UP
+    ],
+)
 def test_what_a_page_shows_is_run(page, tables, tmp_path, monkeypatch):
     pytest.importorskip(NEEDS.get(page, "torch"))
     monkeypatch.chdir(tmp_path)

@@ -168,7 +168,7 @@ class Beside(nn.Module):
 
 
 class TestHealthyNetworks:
-    """At an ε at which 20 steps fool nearly all, so that more steps find nothing on any processor."""
+    """At an ε at which 20 steps fool all, so that none of them is unfinished."""
 
     EPS = 0.2
 
