@@ -65,7 +65,7 @@ PUBLISHED = {"ASSG (as published)": ASSG(), "STBP (Î³ = 1)": STBP(1.0), "HART (Î
 TUNING_STEPS = 50
 EQUAL_STEPS = 50
 ALONE_STEPS = 100
-TABLES = ("one-step", "steps", "attacks", "time", "worst", "alone")
+TABLES = ("one-step", "steps", "attacks", "time", "worst", "alone", "on-the-way")
 #: Chains, and losses, that are given the time of the whole plan alone.
 ALONE = (
     ("ASSG", "cross_entropy"),
@@ -199,7 +199,7 @@ class Study:
         chain, limit = lasting(chain, ALONE_STEPS), self.worst("standard")["seconds"]
 
         def compute() -> dict[str, Any]:
-            begun, starts, left = self.clock(), 0, np.ones(len(x), dtype=bool)
+            begun, starts, left = self.clock(), [], np.ones(len(x), dtype=bool)
             while left.any() and self.clock() - begun < limit:
                 with self.classifier.following(chain):
                     attack = SAPGD(
@@ -207,15 +207,14 @@ class Study:
                         eps=self.eps,
                         max_iter=ALONE_STEPS,
                         batch_size=self.size,
-                        seed=starts,
+                        seed=len(starts),
                         loss_type=loss,
                         verbose=False,
                     )
                     found = attack.generate(x[left], y[left], samples=np.flatnonzero(left))
                 left[left] = self.classifier.predict(found, batch_size=self.size).argmax(1) == y[left].argmax(1)
-                starts += 1
-            seconds = self.clock() - begun
-            return {"fooled": "".join("10"[int(each)] for each in left), "seconds": seconds, "starts": starts}
+                starts.append({"fooled": "".join("10"[int(each)] for each in left), "seconds": self.clock() - begun})
+            return {**starts[-1], "starts": starts}
 
         return self.cell(self.alone_key(chain, loss), compute)
 
@@ -233,8 +232,15 @@ class Study:
                 begun = self.clock()
                 result = evaluate(self.classifier, x, y, eps=self.eps, plan=plan, **options)
                 seconds = self.clock() - begun
-            fooled = "".join("01"[int(by >= 0)] for by in result.fooled_by)
-            return {"fooled": fooled, "seconds": seconds, "members": result.as_dict()["members"], "plan": result.plan}
+            ends = np.cumsum(result.seconds)  # by the clock: their shares are those of the processor's time
+            parts = [
+                {
+                    "fooled": "".join("01"[int(0 <= by <= member)] for by in result.fooled_by),
+                    "seconds": seconds * float(end / ends[-1]),
+                }
+                for member, end in enumerate(ends)
+            ]
+            return {**parts[-1], "starts": parts, "members": result.as_dict()["members"], "plan": result.plan}
 
         return self.cell(self.worst_key(plan), compute)
 
@@ -357,9 +363,34 @@ def equal_time_alone(study: Study, chains: dict[str, BackwardChain]) -> Iterator
         if name in chains:
             cell = study.alone(chains[name], loss)
             of = "" if loss == "cross_entropy" else f" of the {loss}"
-            said = f"SA-PGD-{ALONE_STEPS}{of} along {name}, {cell['starts']} starts"
+            said = f"SA-PGD-{ALONE_STEPS}{of} along {name}, {len(cell['starts'])} starts"
             cost, against = cell["seconds"] / unit, paired(standard, cell)
             yield f"| {said} | {asr(cell):.1f} | {interval(cell)} | {cost:.0f} | {against} |"
+
+
+def on_the_way(study: Study, chains: dict[str, BackwardChain], budgets: tuple[int, ...]) -> Iterator[str]:
+    """A table: what the standard plan has found within a time, beside the best of one chain alone within it: one start
+    of any number of steps, or new starts.
+    """
+    unit, standard = study.prediction(), study.worst("standard")
+    budgets = tuple(budget for budget in budgets if budget * unit < standard["seconds"])
+
+    def within(cells: list[dict[str, Any]], budget: float) -> dict[str, Any]:
+        none = {"fooled": "0" * len(standard["fooled"])}
+        return max((cell for cell in cells if cell["seconds"] <= budget * unit), key=asr, default=none)
+
+    yield f"| attack | {' | '.join(f'{budget} predictions' for budget in budgets)} |"
+    yield "| --- " * (len(budgets) + 1) + "|"
+    found = [within(standard["starts"], budget) for budget in budgets]
+    yield f"| `standard` so far | {' | '.join(f'{asr(cell):.1f}' for cell in found)} |"
+    for name, loss in ALONE:
+        if name in chains:
+            cells = list(study.alone(chains[name], loss)["starts"])
+            if loss == "cross_entropy":
+                cells += [study.attack("SA-PGD", chains[name], steps) for steps in study.steps]
+            best = [within(cells, budget) for budget in budgets]
+            row = [f"{asr(cell):.1f} ({paired(plan, cell)})" for plan, cell in zip(found, best, strict=True)]
+            yield f"| {name}{'' if loss == 'cross_entropy' else f', {loss}'} | {' | '.join(row)} |"
 
 
 def draw(study: Study, chains: dict[str, BackwardChain], path: Path) -> None:
@@ -377,6 +408,12 @@ def draw(study: Study, chains: dict[str, BackwardChain], path: Path) -> None:
             [c["seconds"] / unit for c in cells], [asr(c) for c in cells], color=color, marker=marker, label=name,
             markersize=5, linewidth=1.3,
         )  # fmt: skip
+    standard = study.cells.get(study.worst_key("standard"))
+    if standard is not None:
+        ends = [cell["seconds"] / unit for cell in standard["starts"]]
+        axis.plot(
+            ends, [asr(cell) for cell in standard["starts"]], "k", drawstyle="steps-post", linewidth=1.3, zorder=3
+        )
     for plan, side in (("fast", "left"), ("standard", "right")):
         cell = study.cells.get(study.worst_key(plan))
         if cell is not None:
@@ -444,6 +481,7 @@ def main() -> None:
         "time": lambda: equal_time(study, both, (25, 100, 400)),
         "worst": lambda: worst_cases(study, chains),
         "alone": lambda: equal_time_alone(study, chains),
+        "on-the-way": lambda: on_the_way(study, chains, (50, 100, 200, 400, 800)),
     }
     for name in args.tables:
         print("\n".join(["", *tables[name]()]), flush=True)

@@ -6,13 +6,19 @@ import pytest
 from art import metrics
 
 from integration_tests.art_support.sweep import FAILS, TABLE, read, tasks, versions
+from integration_tests.long import LONG
 
 TASKS = list(tasks())
 TEXT = TABLE.read_text(encoding="utf-8")
 ROWS = read(TEXT)
 
+#: ART compiles them when they are first run.
+COMPILED = ("BrendelBethgeAttack",)
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, id=task.name, marks=LONG if task.name in COMPILED else ()) for task in TASKS]
+)
 def test_the_row_is_as_the_table_says(task):
     for module in task.needs:
         pytest.importorskip(module)

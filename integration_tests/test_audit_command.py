@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -151,6 +152,21 @@ def in_coding(coding: str) -> dict[str, str]:
     return {**os.environ, "PYTHONIOENCODING": coding, "PYTHONUTF8": "0"}
 
 
+END = "-- end --"
+#: What ends each command is on both streams, with its exit code.
+SEVERAL = f"""
+import sys
+from art_snn.cli import main
+for arguments in {{several}}:
+    try:
+        main(arguments)
+    except SystemExit as end:
+        code = end.code
+    print({END!r}, code, flush=True)
+    print({END!r}, file=sys.stderr, flush=True)
+"""
+
+
 class TestOutputThatCannotBeEncoded:
     """As on a terminal that knows no Greek; results are written in UTF-8 whatever it knows."""
 
@@ -162,18 +178,19 @@ class TestOutputThatCannotBeEncoded:
         assert (folder / "results.json").exists()
 
     @pytest.mark.parametrize("coding", ["cp1252", "ascii"])
-    @pytest.mark.parametrize("arguments", [[], ["audit"], ["train"]])
-    def test_leaves_help_readable(self, coding, arguments, run):
-        done = run(command(), *arguments, "--help", env=in_coding(coding), encoding=coding, errors="replace")
-        assert done.returncode == 0, done.stderr
-        assert "--help" in done.stdout
-
-    @pytest.mark.parametrize(
-        ("arguments", "coding"), [(["audit", "--eps", "λ"], "ascii"), (["train", "--data", "ε"], "cp1252")]
-    )
-    def test_leaves_errors_readable(self, arguments, coding, tmp_path, run):
-        done = run(command(), *arguments, "--out", tmp_path, env=in_coding(coding), encoding=coding, errors="replace")
-        assert done.returncode == 2 and "Error" in done.stderr and "Traceback" not in done.stderr
+    def test_leaves_help_and_errors_readable(self, coding, tmp_path, run):
+        """Several commands of one process, on its own standard output and error."""
+        good = [["--help"], ["audit", "--help"], ["train", "--help"]]
+        bad = [["audit", "--eps", "λ"], ["train", "--data", "ε"]]
+        (tmp_path / "several.py").write_text(SEVERAL.format(several=[*good, *bad]), encoding="utf-8")
+        done = run(
+            sys.executable, "several.py", cwd=tmp_path, env=in_coding(coding), encoding=coding, errors="replace"
+        )  # fmt: skip
+        assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+        codes = [int(code) for code in re.findall(f"{END} (\\d)", done.stdout)]
+        assert codes == [0] * len(good) + [2] * len(bad)
+        assert all("--help" in each for each in done.stdout.split(END)[: len(good)])
+        assert all("Error" in each for each in done.stderr.split(END)[len(good) : -1])
 
     def test_lets_training_finish(self, tmp_path, run):
         arguments = ["train", "--epochs", "1", "--width", "0.25", "--time-steps", "2", "--out", tmp_path]
@@ -197,8 +214,8 @@ def test_a_full_disk_loses_no_attack(first, folder, start, run):
     assert json.loads((folder / "results.json").read_text())["results"]
     assert list((folder / "cells").glob("*.json"))
     assert not list(folder.rglob("*.part*"))
-    again = run(command(), *arguments)
-    assert again.returncode == 0 and (folder / "asr_against_eps.png").exists()
+    again = invoke(*TINY, "--out", str(folder))
+    assert again.exit_code == 0 and (folder / "asr_against_eps.png").exists()
 
 
 def test_an_interrupted_run_leaves_nothing_half_written(start, tmp_path):

@@ -1,13 +1,12 @@
 """What the pages show is run: their Python blocks in one namespace each, and their commands.
 
 What is marked as not run (see :mod:`integration_tests.docs_blocks`) is parsed, and its options are read; so are the
-commands of the pages `LONG`, unless `ART_SNN_LONG` is set, as `tox -e docs` does.
+commands of the pages `LONG`, unless `ART_SNN_LONG` is set, as `tox -e long` does.
 """
 
 from __future__ import annotations
 
 import ast
-import os
 import re
 import shlex
 import sys
@@ -26,6 +25,7 @@ from art_snn.chains.table import TABLE
 from art_snn.cli import main
 from art_snn.cli.options import SettingsCommand, options
 from art_snn.datasets.table import DATASETS
+from integration_tests import long
 from integration_tests.docs_blocks import Block, blocks
 
 ROOT = Path(__file__).parents[1]
@@ -116,7 +116,7 @@ def test_what_a_page_shows_is_run(page, tables, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": page.removesuffix(".md")}
     exec(SET_UP.get(page, ""), names)
-    read_only = page in LONG and "ART_SNN_LONG" not in os.environ
+    read_only = page in LONG and not long.WANTED
     for block in PAGES[page]:
         if block.language == "python":
             python(block, page, names)

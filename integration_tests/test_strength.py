@@ -12,6 +12,7 @@ from art.attacks.evasion import (
     DeepFool,
     FastGradientMethod,
     ProjectedGradientDescentPyTorch,
+    SquareAttack,
 )
 from torch import nn
 
@@ -20,6 +21,7 @@ from art_snn import EventFrames, PoissonEncoder, PyTorchSNNClassifier, datasets,
 from art_snn.attacks import SAPGD
 from art_snn.chains import ASSG, HART, PDSG, STBP, AdaptiveHART, AnnealedHART, OneStepHART
 from art_snn.surrogates import ATan
+from integration_tests.long import LONG
 
 CHAINS = [
     AdaptiveHART(),
@@ -113,11 +115,16 @@ def test_noise_and_event_frames(digits, chain):
     assert np.abs(found - frames).max() <= 2.0 + 1e-6 and (events.predict(found).argmax(1) != labels).any()
 
 
-def test_the_worst_case_is_no_weaker_than_arts_autoattack(digits):
+@pytest.mark.parametrize("queries", [500, pytest.param(5000, marks=LONG)])
+def test_the_worst_case_is_no_weaker_than_arts_autoattack(digits, queries):
     classifier, x, y = digits
     eps = 0.05
     classifier.chain = HART()
-    by_hand = AutoAttack(classifier, eps=eps, eps_step=eps / 4, batch_size=24).generate(x.copy(), y)
+    attack = AutoAttack(classifier, eps=eps, eps_step=eps / 4, batch_size=24)
+    (square,) = (each for each in attack.attacks if isinstance(each, SquareAttack))
+    assert square.max_iter == 5000
+    square.set_params(max_iter=queries)
+    by_hand = attack.generate(x.copy(), y)
     by_hand = (classifier.predict(by_hand).argmax(1) == y.argmax(1)).mean()
     result = art_snn.evaluate(classifier, x, y, eps=eps, verbose=False, flags=False)
     assert result.robust_accuracy <= by_hand < result.accuracy

@@ -18,6 +18,11 @@ PROGRAM = str(Path(sys.executable).with_name("art-snn"))
 TINY = ["train", "--epochs", "4", "--width", "0.5", "--time-steps", "4", "--batch-size", "32", "--held-out", "50"]
 
 
+def invoke(*arguments):
+    """The command in this process, where what it imports is imported already."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
 def weights(folder):
     return models.load_network(folder / "network").state_dict()
 
@@ -41,8 +46,8 @@ def test_a_killed_run_ends_with_the_same_weights(run, start, tmp_path):
         process.wait()
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(torch.equal(one[name], other[name]) for name in one)
-    again = run(PROGRAM, *TINY, "--out", str(tmp_path / "cut"))
-    assert again.returncode == 0
+    again = invoke(*TINY, "--out", tmp_path / "cut")
+    assert again.exit_code == 0
     assert again.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1]  # the firing rates
 
 
@@ -60,8 +65,8 @@ def test_two_processes_learn_what_one_does(run, network, tmp_path):
             "--held-out",
             "10",
         ]
-    alone = run(PROGRAM, *arguments, "--out", str(tmp_path / "alone"))
-    assert alone.returncode == 0, alone.stderr
+    alone = invoke(*arguments, "--out", tmp_path / "alone")
+    assert alone.exit_code == 0, alone.output
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     together = run(*launch, "-m", "art_snn.cli", *arguments, "--out", str(tmp_path / "together"))
     assert together.returncode == 0, together.stderr
@@ -112,12 +117,18 @@ def images(folder, seed=0):
         (["--device", "gpu"], "finds no GPU"),
     ],
 )
-def test_what_goes_wrong_is_said_without_a_traceback(run, arguments, message, tmp_path):
+def test_what_goes_wrong_is_said(arguments, message, tmp_path):
     if "gpu" in arguments and torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    done = run(PROGRAM, "train", *arguments, "--out", str(tmp_path))
-    assert done.returncode in (1, 2)
-    assert message in done.stderr and "Traceback" not in done.stderr
+    done = invoke("train", *arguments, "--out", tmp_path)
+    assert done.exit_code in (1, 2) and isinstance(done.exception, SystemExit)
+    assert message in done.stderr and not done.stdout
+
+
+def test_it_is_said_without_a_traceback(run, tmp_path):
+    done = run(PROGRAM, "train", "--data", "nmnist", "--out", str(tmp_path))
+    assert done.returncode == 2
+    assert "root must name the folder" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_processes_with_different_data_are_told(run, tmp_path):
@@ -143,8 +154,8 @@ def test_a_folder_in_use_is_said_with_its_holder(command, run, start, tmp_path):
     while not (tmp_path / ".lock").exists() or not (tmp_path / ".lock").read_text().endswith("}"):
         assert first.poll() is None
         time.sleep(0.01)
-    second = run(PROGRAM, *endless, *out)
-    assert second.returncode == 1 and "Traceback" not in second.stderr
+    second = invoke(*endless, *out)
+    assert second.exit_code == 1 and isinstance(second.exception, SystemExit)
     said = " ".join(second.stderr.split())
     assert f"{tmp_path} is in use by process {first.pid} on " in said and f"art-snn {command} " in said
     assert first.poll() is None and (tmp_path / ".lock").exists()
@@ -163,19 +174,19 @@ def test_a_network_that_is_not_there_names_the_option(option, tmp_path):
     ):
         pair = {"--target": there, "--second": there} | {option: given}
         arguments = [part for name, value in pair.items() for part in (name, value)]
-        done = CliRunner().invoke(main, ["audit", *arguments, "--out", str(tmp_path / "out")])
+        done = invoke("audit", *arguments, "--out", tmp_path / "out")
         assert done.exit_code == 2 and not (tmp_path / "out").exists()
         said = " ".join(done.output.split())
         assert f"Invalid value for '{option}'" in said and message in said, said
 
 
-def test_a_trained_pair_can_be_audited(run, tmp_path):
+def test_a_trained_pair_can_be_audited(tmp_path):
     for seed in ("0", "1"):
-        done = run(PROGRAM, *TINY, "--seed", seed, "--out", str(tmp_path / seed))
-        assert done.returncode == 0, done.stderr
+        done = invoke(*TINY, "--seed", seed, "--out", tmp_path / seed)
+        assert done.exit_code == 0, done.output
     pair = ["--target", str(tmp_path / "0" / "network.json"), "--second", str(tmp_path / "1" / "network.json")]
     options = ["--samples", "40", "--sweep", "", "--chains", "stbp,hart", "--plan", "fast"]
-    done = run(PROGRAM, "audit", *pair, *options, "--out", str(tmp_path / "audit"))
-    assert done.returncode == 0, done.stderr
+    done = invoke("audit", *pair, *options, "--out", tmp_path / "audit")
+    assert done.exit_code == 0, done.output
     assert "small_cnn (width 0.5) on digits, T = 4" in done.stdout
     assert (tmp_path / "audit" / "results.json").exists()

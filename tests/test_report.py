@@ -40,11 +40,15 @@ NAME = "<script>alert('$x_1$ & \"y\"')</script>"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The folder of an audit."""
+def written(tmp_path_factory):
+    """An audit, and the folder where it was written."""
     path = tmp_path_factory.mktemp("audit")
-    run_audit(TINY, path, write=lambda result: files.write_files(result, path))
-    return path
+    return run_audit(TINY, path, write=lambda result: files.write_files(result, path)), path
+
+
+@pytest.fixture(scope="module")
+def folder(written):
+    return written[1]
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +73,9 @@ def four(**settings):
 
 
 class TestRoundTrip:
-    def test_all_that_was_found_is_read_again(self, tmp_path):
-        kept = []
-        written = run_audit(TINY, tmp_path, write=lambda found: kept.extend(files.write_files(found, tmp_path)))
-        read = files.load(tmp_path)
+    def test_all_that_was_found_is_read_again(self, written):
+        written, folder = written
+        read = files.load(folder)
         arrays = ("examples", "classes", "worst", "raster")
         for each in dataclasses.fields(AuditResult):
             if each.name not in (*arrays, "trained", "subjects"):  # by reading, nothing is trained, or there
