@@ -115,15 +115,16 @@ def test_noise_and_event_frames(digits, chain):
     assert np.abs(found - frames).max() <= 2.0 + 1e-6 and (events.predict(found).argmax(1) != labels).any()
 
 
-@pytest.mark.parametrize("queries", [500, pytest.param(5000, marks=LONG)])
-def test_the_worst_case_is_no_weaker_than_arts_autoattack(digits, queries):
+@pytest.mark.parametrize(
+    "square", [{"max_iter": 500, "nb_restarts": 1}, pytest.param({}, marks=LONG)], ids=["shorter", "whole"]
+)
+def test_the_worst_case_is_no_weaker_than_arts_autoattack(digits, square):
     classifier, x, y = digits
     x, y, eps = x[:12], y[:12], 0.05
     classifier.chain = HART()
     attack = AutoAttack(classifier, eps=eps, eps_step=eps / 4, batch_size=12)
-    (square,) = (each for each in attack.attacks if isinstance(each, SquareAttack))
-    assert square.max_iter == 5000
-    square.set_params(max_iter=queries)
+    (last,) = (each for each in attack.attacks if isinstance(each, SquareAttack))
+    last.set_params(**square)
     by_hand = attack.generate(x.copy(), y)
     by_hand = (classifier.predict(by_hand).argmax(1) == y.argmax(1)).mean()
     result = art_snn.evaluate(classifier, x, y, eps=eps, verbose=False, flags=False)
