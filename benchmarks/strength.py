@@ -42,6 +42,7 @@ from art_snn.chains import (
     Rate,
 )
 from art_snn.datasets.table import DATASETS
+from art_snn.evaluation import PLANS
 from art_snn.files import replacing
 
 WIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)
@@ -164,7 +165,7 @@ class Study:
             seconds, found = self.clock() - begun, np.concatenate(parts)
             assert np.abs(found - x).max() <= self.eps + 1e-6
             fooled = self.classifier.predict(found, batch_size=self.size).argmax(1) != y.argmax(1)
-            return {"fooled": "".join("01"[int(each)] for each in fooled), "seconds": seconds}
+            return {"fooled": marks(fooled), "seconds": seconds}
 
         return self.cell(f"{part} | {name} | {chain!r} | {steps}", compute)
 
@@ -191,7 +192,7 @@ class Study:
 
     @staticmethod
     def alone_key(chain: BackwardChain, loss: str) -> str:
-        return f"alone | {chain!r} | {loss} | {ALONE_STEPS}"
+        return f"alone, by start | {chain!r} | {loss} | {ALONE_STEPS}"
 
     def alone(self, chain: BackwardChain, loss: str) -> dict[str, Any]:
         """SA-PGD along one chain, with new starts on what is left until the time of the standard plan has passed."""
@@ -213,14 +214,14 @@ class Study:
                     )
                     found = attack.generate(x[left], y[left], samples=np.flatnonzero(left))
                 left[left] = self.classifier.predict(found, batch_size=self.size).argmax(1) == y[left].argmax(1)
-                starts.append({"fooled": "".join("10"[int(each)] for each in left), "seconds": self.clock() - begun})
+                starts.append({"fooled": marks(~left), "seconds": self.clock() - begun})
             return {**starts[-1], "starts": starts}
 
         return self.cell(self.alone_key(chain, loss), compute)
 
     @staticmethod
     def worst_key(plan: str) -> str:
-        return f"worst case | {plan}"
+        return f"worst case, by member | {PLANS[plan]}"
 
     def worst(self, plan: str) -> dict[str, Any]:
         """The worst case over a plan."""
@@ -235,7 +236,7 @@ class Study:
             ends = np.cumsum(result.seconds)  # by the clock: their shares are those of the processor's time
             parts = [
                 {
-                    "fooled": "".join("01"[int(0 <= by <= member)] for by in result.fooled_by),
+                    "fooled": marks((result.fooled_by >= 0) & (result.fooled_by <= member)),
                     "seconds": seconds * float(end / ends[-1]),
                 }
                 for member, end in enumerate(ends)
@@ -248,6 +249,11 @@ class Study:
 def lasting(chain: BackwardChain, steps: int) -> BackwardChain:
     """The chain as it is followed in so many steps."""
     return replace(chain, steps=steps) if isinstance(chain, AnnealedHART) else chain
+
+
+def marks(fooled: np.ndarray) -> str:
+    """Which samples are fooled, as a cell keeps it: a 1 for each that is, a 0 for each that is not."""
+    return "".join("01"[int(each)] for each in fooled)
 
 
 def asr(cell: dict[str, Any]) -> float:
@@ -310,21 +316,21 @@ def one_step(study: Study) -> Iterator[str]:
         yield f"| {name} | {asr(cell):.1f} | {interval(cell)} | {'' if name == best else paired(rows[best], cell)} |"
 
 
+def strongest(cells: list[dict[str, Any]], seconds: float) -> dict[str, Any] | None:
+    """The cell of the highest rate within a time, if there is one."""
+    return max((cell for cell in cells if cell["seconds"] <= seconds), key=asr, default=None)
+
+
 def equal_time(study: Study, chains: dict[str, BackwardChain], budgets: tuple[int, ...]) -> Iterator[str]:
     """A table: ASR of SA-PGD along every chain, at most so many predictions' time."""
     unit = study.prediction()
-
-    def within(chain: BackwardChain, budget: float) -> dict[str, Any] | None:
-        cells = [study.attack("SA-PGD", chain, steps) for steps in study.steps]
-        cells = [cell for cell in cells if cell["seconds"] <= budget * unit]
-        return max(cells, key=asr) if cells else None
-
-    last = {name: within(chain, budgets[-1]) for name, chain in chains.items()}
+    curves = {name: [study.attack("SA-PGD", chain, steps) for steps in study.steps] for name, chain in chains.items()}
+    last = {name: strongest(curves[name], budgets[-1] * unit) for name in chains}
     best = max((name for name in last if last[name]), key=lambda name: asr(last[name]))  # type: ignore[arg-type]
     yield f"| chain | {' | '.join(f'{budget} predictions' for budget in budgets)} | {best} : it |"
     yield "| --- " * (len(budgets) + 2) + "|"
-    for name, chain in chains.items():
-        found = [within(chain, budget) for budget in budgets]
+    for name in chains:
+        found = [strongest(curves[name], budget * unit) for budget in budgets]
         row = ["-" if cell is None else f"{asr(cell):.1f}" for cell in found]
         against = "" if name == best or last[name] is None else paired(last[best], last[name])  # type: ignore[arg-type]
         yield f"| {name} | {' | '.join(row)} | {against} |"
@@ -375,21 +381,22 @@ def on_the_way(study: Study, chains: dict[str, BackwardChain], budgets: tuple[in
     unit, standard = study.prediction(), study.worst("standard")
     budgets = tuple(budget for budget in budgets if budget * unit < standard["seconds"])
 
-    def within(cells: list[dict[str, Any]], budget: float) -> dict[str, Any]:
-        none = {"fooled": "0" * len(standard["fooled"])}
-        return max((cell for cell in cells if cell["seconds"] <= budget * unit), key=asr, default=none)
+    nothing = {"fooled": "0" * len(standard["fooled"])}
+
+    def within(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [strongest(cells, budget * unit) or nothing for budget in budgets]
 
     yield f"| attack | {' | '.join(f'{budget} predictions' for budget in budgets)} |"
     yield "| --- " * (len(budgets) + 1) + "|"
-    found = [within(standard["starts"], budget) for budget in budgets]
+    found = within(standard["starts"])
     yield f"| `standard` so far | {' | '.join(f'{asr(cell):.1f}' for cell in found)} |"
     for name, loss in ALONE:
         if name in chains:
             cells = list(study.alone(chains[name], loss)["starts"])
             if loss == "cross_entropy":
                 cells += [study.attack("SA-PGD", chains[name], steps) for steps in study.steps]
-            best = [within(cells, budget) for budget in budgets]
-            row = [f"{asr(cell):.1f} ({paired(plan, cell)})" for plan, cell in zip(found, best, strict=True)]
+            pairs = zip(found, within(cells), strict=True)
+            row = [f"{asr(cell):.1f} ({paired(plan, cell)})" for plan, cell in pairs]
             yield f"| {name}{'' if loss == 'cross_entropy' else f', {loss}'} | {' | '.join(row)} |"
 
 

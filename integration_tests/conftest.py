@@ -11,6 +11,9 @@ from contextlib import suppress
 import psutil
 import pytest
 
+from art_snn.attacks import ATTACKS
+from art_snn.chains.table import TABLE
+from art_snn.datasets.table import DATASETS
 from integration_tests.art_support import settings
 
 
@@ -24,6 +27,16 @@ def quiet():
 @pytest.fixture(autouse=True)
 def seeded():
     settings.seeded()
+
+
+@pytest.fixture
+def tables():
+    """What pages and examples add to the package's tables is taken out again."""
+    kept = [(table, dict(table)) for table in (TABLE, ATTACKS, DATASETS)]
+    yield
+    for table, entries in kept:
+        table.clear()
+        table.update(entries)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What the pages show is run: their Python blocks in one namespace each, and their commands.
 
 What is marked as not run (see :mod:`integration_tests.docs_blocks`) is parsed, and its options are read; so are the
-commands of the pages `LONG`, unless `ART_SNN_LONG` is set, as `tox -e long` does.
+commands of the pages `LONG_PAGES`, unless `ART_SNN_LONG` is set, as `tox -e long` does.
 """
 
 from __future__ import annotations
@@ -18,13 +18,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from art_snn.attacks import ATTACKS
 from art_snn.audit import config
 from art_snn.audit.settings import AuditSettings
-from art_snn.chains.table import TABLE
 from art_snn.cli import main
 from art_snn.cli.options import SettingsCommand, options
-from art_snn.datasets.table import DATASETS
 from integration_tests import long
 from integration_tests.docs_blocks import Block, blocks
 
@@ -34,7 +31,7 @@ PAGES = {path.name: list(blocks(path.read_text(encoding="utf-8"))) for path in s
 NEEDS = {"adapt_spikingjelly.md": "spikingjelly", "adapt_snntorch.md": "snntorch", "adapt_norse.md": "norse"}
 NEEDS["adapt_nir.md"] = "nirtorch"
 #: Whole benchmarks, suites and studies.
-LONG = ("benchmark.md", "paper.md", "strength.md")
+LONG_PAGES = ("benchmark.md", "paper.md", "strength.md")
 
 #: A small network, trained for two epochs, and a few digits: what pages mean by `classifier`, `x` and `y`. Pixels go
 #: up to 0.2, so that an ε of 8/255 is large, and a long plan is soon through.
@@ -93,20 +90,10 @@ files.write_files(found, Path("art-snn-audit"))
 }
 
 
-@pytest.fixture
-def tables():
-    """What pages add to the package's tables is taken out again."""
-    kept = [(table, dict(table)) for table in (TABLE, ATTACKS, DATASETS)]
-    yield
-    for table, entries in kept:
-        table.clear()
-        table.update(entries)
-
-
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=[pytest.mark.long] if page in LONG else [])
+        pytest.param(page, marks=[pytest.mark.long] if page in LONG_PAGES else [])
         for page, found in PAGES.items()
         if found or page in SET_UP
     ],
@@ -116,7 +103,7 @@ def test_what_a_page_shows_is_run(page, tables, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": page.removesuffix(".md")}
     exec(SET_UP.get(page, ""), names)
-    read_only = page in LONG and not long.WANTED
+    read_only = page in LONG_PAGES and not long.WANTED
     for block in PAGES[page]:
         if block.language == "python":
             python(block, page, names)

@@ -6,13 +6,12 @@ import os
 import re
 import runpy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from art_snn.chains.names import everywhere
-from art_snn.chains.table import TABLE
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -27,9 +26,8 @@ NEEDS = {
 
 
 @pytest.fixture
-def output(run, capsys, monkeypatch) -> Iterator[Callable[[Path], str]]:
+def output(run, capsys, monkeypatch, tables) -> Callable[[Path], str]:
     """What an example prints: the one with processes of its own run as a program, the others as files in this one."""
-    kept = dict(TABLE)
 
     def printed(path: Path) -> str:
         pytest.importorskip(NEEDS.get(path.stem, "torch"))
@@ -43,9 +41,7 @@ def output(run, capsys, monkeypatch) -> Iterator[Callable[[Path], str]]:
         runpy.run_path(str(path), run_name="__main__")
         return capsys.readouterr().out
 
-    yield printed
-    TABLE.clear()
-    TABLE.update(kept)
+    return printed
 
 
 def test_there_is_one_for_each_library():

@@ -116,13 +116,15 @@ def test_noise_and_event_frames(digits, chain):
 
 
 @pytest.mark.parametrize(
-    "square", [{"max_iter": 500, "nb_restarts": 1}, pytest.param({}, marks=LONG)], ids=["shorter", "whole"]
+    ("samples", "square"),
+    [(12, {"max_iter": 500, "nb_restarts": 1}), pytest.param(24, {}, marks=LONG)],
+    ids=["shorter", "whole"],
 )
-def test_the_worst_case_is_no_weaker_than_arts_autoattack(digits, square):
+def test_the_worst_case_is_no_weaker_than_arts_autoattack(digits, samples, square):
     classifier, x, y = digits
-    x, y, eps = x[:12], y[:12], 0.05
+    x, y, eps = x[:samples], y[:samples], 0.05
     classifier.chain = HART()
-    attack = AutoAttack(classifier, eps=eps, eps_step=eps / 4, batch_size=12)
+    attack = AutoAttack(classifier, eps=eps, eps_step=eps / 4, batch_size=24)
     (last,) = (each for each in attack.attacks if isinstance(each, SquareAttack))
     last.set_params(**square)
     by_hand = attack.generate(x.copy(), y)

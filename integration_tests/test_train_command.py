@@ -35,7 +35,7 @@ def test_a_killed_run_ends_with_the_same_weights(run, start, tmp_path):
     while not (tmp_path / "cut" / "network.json").exists():
         arguments = [*TINY, "--out", str(tmp_path / "cut")]
         process = start(PROGRAM, *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        if kills < 2:  # at any moment, from the imports to the end
+        if kills < 3:  # at any moment, from the imports to the end
             checkpoint = tmp_path / "cut" / "checkpoint.safetensors"
             before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
             while process.poll() is None and (checkpoint.stat().st_mtime_ns if checkpoint.exists() else None) == before:
