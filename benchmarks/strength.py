@@ -65,16 +65,16 @@ CHAINS: dict[str, list[BackwardChain]] = {
 PUBLISHED = {"ASSG (as published)": ASSG(), "STBP (γ = 1)": STBP(1.0), "HART (γ = 1)": HART(1.0)}
 TUNING_STEPS = 50
 EQUAL_STEPS = 50
-ALONE_STEPS = 100
 TABLES = ("one-step", "steps", "attacks", "time", "worst", "alone", "on-the-way")
-#: Chains, and losses, that are given the time of the whole plan alone.
+#: Chains, losses and numbers of steps that are given the time of the whole plan alone.
 ALONE = (
-    ("ASSG", "cross_entropy"),
-    ("ASSG", "margin"),
-    ("ASSG, corrected", "cross_entropy"),
-    ("HART", "cross_entropy"),
-    ("HART + STBP", "cross_entropy"),
-    ("annealed HART", "cross_entropy"),
+    ("ASSG", "cross_entropy", 100),
+    ("ASSG", "margin", 100),
+    ("ASSG, corrected", "cross_entropy", 100),
+    ("ASSG, corrected", "margin", 200),
+    ("HART", "cross_entropy", 100),
+    ("HART + STBP", "cross_entropy", 100),
+    ("annealed HART", "cross_entropy", 100),
 )
 #: Color and marker of each chain: blue where the gradient is HART's, red where ASSG's, grey where it knows rates only.
 LOOKS = {
@@ -143,11 +143,14 @@ class Study:
 
     def cell(self, key: str, compute: Callable[[], Any]) -> Any:
         if key not in self.cells:
-            self.cells[key] = compute()
-            with replacing(self.path) as temporary:
-                temporary.write_text(json.dumps(self.cells, indent=1))
-            print(f"{self.path.stem}: {key}", flush=True)
+            self.keep(key, compute())
         return self.cells[key]
+
+    def keep(self, key: str, value: Any) -> None:
+        self.cells[key] = value
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(self.cells, indent=1))
+        print(f"{self.path.stem}: {key}", flush=True)
 
     def attack(self, name: str, chain: BackwardChain, steps: int, part: str = "samples") -> dict[str, Any]:
         """Which samples an attack fools, and its seconds."""
@@ -191,33 +194,37 @@ class Study:
         return self.cell("prediction", compute)
 
     @staticmethod
-    def alone_key(chain: BackwardChain, loss: str) -> str:
-        return f"alone, by start | {chain!r} | {loss} | {ALONE_STEPS}"
+    def alone_key(chain: BackwardChain, loss: str, steps: int) -> str:
+        return f"alone, by start | {lasting(chain, steps)!r} | {loss} | {steps}"
 
-    def alone(self, chain: BackwardChain, loss: str) -> dict[str, Any]:
-        """SA-PGD along one chain, with new starts on what is left until the time of the standard plan has passed."""
+    def alone(self, chain: BackwardChain, loss: str, steps: int) -> list[dict[str, Any]]:
+        """SA-PGD along one chain, with new starts on what is left until the time of the standard plan has passed: what
+        is fooled, and the seconds, after each start.
+        """
         x, y = self.samples
-        chain, limit = lasting(chain, ALONE_STEPS), self.worst("standard")["seconds"]
-
-        def compute() -> dict[str, Any]:
-            begun, starts, left = self.clock(), [], np.ones(len(x), dtype=bool)
-            while left.any() and self.clock() - begun < limit:
-                with self.classifier.following(chain):
-                    attack = SAPGD(
-                        self.classifier,
-                        eps=self.eps,
-                        max_iter=ALONE_STEPS,
-                        batch_size=self.size,
-                        seed=len(starts),
-                        loss_type=loss,
-                        verbose=False,
-                    )
-                    found = attack.generate(x[left], y[left], samples=np.flatnonzero(left))
-                left[left] = self.classifier.predict(found, batch_size=self.size).argmax(1) == y[left].argmax(1)
-                starts.append({"fooled": marks(~left), "seconds": self.clock() - begun})
-            return {**starts[-1], "starts": starts}
-
-        return self.cell(self.alone_key(chain, loss), compute)
+        chain, limit = lasting(chain, steps), self.worst("standard")["seconds"]
+        key = self.alone_key(chain, loss, steps)
+        starts = list(self.cells.get(key, []))
+        while not starts or (starts[-1]["seconds"] < limit and "0" in starts[-1]["fooled"]):
+            left = np.array([each == "0" for each in starts[-1]["fooled"]]) if starts else np.ones(len(x), dtype=bool)
+            begun = self.clock()
+            with self.classifier.following(chain):
+                attack = SAPGD(
+                    self.classifier,
+                    eps=self.eps,
+                    max_iter=steps,
+                    batch_size=self.size,
+                    seed=len(starts),
+                    loss_type=loss,
+                    verbose=False,
+                )
+                found = attack.generate(x[left], y[left], samples=np.flatnonzero(left))
+            left[left] = self.classifier.predict(found, batch_size=self.size).argmax(1) == y[left].argmax(1)
+            before = starts[-1]["seconds"] if starts else 0.0
+            starts.append({"fooled": marks(~left), "seconds": before + self.clock() - begun})
+            self.keep(key, starts)
+        begun_in_time = sum(each["seconds"] < limit for each in starts[:-1])  # a faster plan leaves some of them out
+        return starts[: begun_in_time + 1]
 
     @staticmethod
     def worst_key(plan: str) -> str:
@@ -365,13 +372,13 @@ def equal_time_alone(study: Study, chains: dict[str, BackwardChain]) -> Iterator
     yield "| --- | --- | --- | --- | --- |"
     cost = standard["seconds"] / unit
     yield f"| worst case, `standard` | {asr(standard):.1f} | {interval(standard)} | {cost:.0f} | |"
-    for name, loss in ALONE:
+    for name, loss, steps in ALONE:
         if name in chains:
-            cell = study.alone(chains[name], loss)
+            starts = study.alone(chains[name], loss, steps)
             of = "" if loss == "cross_entropy" else f" of the {loss}"
-            said = f"SA-PGD-{ALONE_STEPS}{of} along {name}, {len(cell['starts'])} starts"
-            cost, against = cell["seconds"] / unit, paired(standard, cell)
-            yield f"| {said} | {asr(cell):.1f} | {interval(cell)} | {cost:.0f} | {against} |"
+            said = f"SA-PGD-{steps}{of} along {name}, {len(starts)} starts"
+            cost, against = starts[-1]["seconds"] / unit, paired(standard, starts[-1])
+            yield f"| {said} | {asr(starts[-1]):.1f} | {interval(starts[-1])} | {cost:.0f} | {against} |"
 
 
 def on_the_way(study: Study, chains: dict[str, BackwardChain], budgets: tuple[int, ...]) -> Iterator[str]:
@@ -390,14 +397,14 @@ def on_the_way(study: Study, chains: dict[str, BackwardChain], budgets: tuple[in
     yield "| --- " * (len(budgets) + 1) + "|"
     found = within(standard["starts"])
     yield f"| `standard` so far | {' | '.join(f'{asr(cell):.1f}' for cell in found)} |"
-    for name, loss in ALONE:
-        if name in chains:
-            cells = list(study.alone(chains[name], loss)["starts"])
-            if loss == "cross_entropy":
-                cells += [study.attack("SA-PGD", chains[name], steps) for steps in study.steps]
-            pairs = zip(found, within(cells), strict=True)
-            row = [f"{asr(cell):.1f} ({paired(plan, cell)})" for plan, cell in pairs]
-            yield f"| {name}{'' if loss == 'cross_entropy' else f', {loss}'} | {' | '.join(row)} |"
+    for name, loss in dict.fromkeys((name, loss) for name, loss, _ in ALONE if name in chains):
+        alone = [study.alone(chains[name], loss, steps) for other, of, steps in ALONE if (other, of) == (name, loss)]
+        cells = [start for starts in alone for start in starts]
+        if loss == "cross_entropy":
+            cells += [study.attack("SA-PGD", chains[name], steps) for steps in study.steps]
+        pairs = zip(found, within(cells), strict=True)
+        row = [f"{asr(cell):.1f} ({paired(plan, cell)})" for plan, cell in pairs]
+        yield f"| {name}{'' if loss == 'cross_entropy' else f', {loss}'} | {' | '.join(row)} |"
 
 
 def draw(study: Study, chains: dict[str, BackwardChain], path: Path) -> None:
@@ -427,10 +434,9 @@ def draw(study: Study, chains: dict[str, BackwardChain], path: Path) -> None:
             axis.plot(cell["seconds"] / unit, asr(cell), "k*", markersize=13, zorder=4)
             axis.annotate(f'worst case, "{plan}"', (cell["seconds"] / unit, asr(cell)), xytext=(0, 9),
                           textcoords="offset points", ha=side)  # fmt: skip
-    for name, loss in [(name, loss) for name, loss in ALONE if name in chains]:
-        cell = study.cells.get(study.alone_key(lasting(chains[name], ALONE_STEPS), loss))
-        if cell is not None:
-            color, marker = LOOKS[name]
+    for name, loss, steps in [each for each in ALONE if each[0] in chains] if standard is not None else []:
+        if study.alone_key(chains[name], loss, steps) in study.cells:
+            cell, (color, marker) = study.alone(chains[name], loss, steps)[-1], LOOKS[name]
             axis.plot(cell["seconds"] / unit, asr(cell), marker, color=color, markersize=7, fillstyle="none")
     axis.set(xscale="log", xlabel="time, in predictions of the same samples", ylabel="attack success rate (%)")
     axis.set_title(f"{study.path.stem}, ε = {study.eps:.3g}: SA-PGD of {study.steps[0]} to {study.steps[-1]} steps")

@@ -155,5 +155,7 @@ def test_the_worst_case_of_an_adapted_network_leaves_it_as_it_was():
     before = {name: value.clone() for name, value in net.state_dict().items()}
     result = art_snn.evaluate(classifier, x[:12], labels, eps=0.15, verbose=False, flags=False)
     assert result.accuracy == 1.0 and result.robust_accuracy < 1.0
-    assert len(set(result.members["chain"])) == 7  # annealed, adaptive, ASSG twice, HART, STBP, and none for Square
+    assert (
+        len(set(result.members["chain"])) >= 8
+    )  # HART, annealed, adaptive, ASSG, STBP, a mixture, and none for Square
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())

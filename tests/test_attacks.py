@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from art_snn import EventFrames, PoissonEncoder, PyTorchSNNClassifier, datasets, models
-from art_snn.attacks import SAPGD, BriefPGD, Square, stepped
+from art_snn.attacks import SAPGD, BriefPGD, PolishedPGD, Square, stepped
 from art_snn.attacks.gradient import logits_and_gradient
 from art_snn.attacks.losses import (
     LOSSES,
@@ -123,7 +123,7 @@ class TestGradient:
         assert np.allclose(found.numpy(), wrapped.predict(x), atol=1e-6) and bool(grad.any())
 
 
-@pytest.mark.parametrize("kind", [SAPGD, BriefPGD, Square])
+@pytest.mark.parametrize("kind", [SAPGD, BriefPGD, PolishedPGD, Square])
 class TestEveryAttack:
     def attack(self, kind, wrapped, **kwargs):
         return kind(wrapped, **({"eps": EPS, "max_iter": 10, "seed": 0, "verbose": False} | kwargs))
@@ -166,6 +166,18 @@ class TestEveryAttack:
         x, y = labelled(wrapped)
         attack = self.attack(kind, wrapped, max_iter=3)
         assert np.array_equal(attack.generate(x), attack.generate(x, y))
+
+    def test_without_until_fooled_the_largest_margin_is_returned(self, kind):
+        """Which is what transfers to another network, not the first iterate that fools."""
+        wrapped = classifier()
+        x, y = labelled(wrapped)
+        settings = {"eps": 0.5, "max_iter": 40}
+        first, last = (
+            margin(torch.from_numpy(wrapped.predict(attack.generate(x, y))), torch.from_numpy(y)).numpy()
+            for attack in (self.attack(kind, wrapped, until_fooled=flag, **settings) for flag in (True, False))
+        )
+        assert (last >= first - 1e-5).all() and (first > 0).any()
+        assert (last[first > 0] > first[first > 0] + 1e-3).mean() > 0.5
 
     def test_one_hot_labels_are_classes(self, kind):
         wrapped = classifier()
@@ -445,6 +457,61 @@ class TestBriefPGD:
     def test_there_is_one_start(self):
         with pytest.raises(ValueError, match="nb_random_init of BriefPGD must be 1"):
             self.attack(classifier(), nb_random_init=2)
+
+
+class TestPolishedPGD:
+    def attack(self, wrapped, **kwargs):
+        return PolishedPGD(wrapped, **({"eps": EPS, "max_iter": 6, "seed": 0, "verbose": False} | kwargs))
+
+    @pytest.mark.parametrize("norm", [np.inf, 2])
+    def test_it_goes_on_where_sapgd_ends_and_never_back(self, norm):
+        wrapped = classifier()
+        x, y = labelled(wrapped, 200)
+        eps = {np.inf: 0.05, 2: 0.5}[norm]
+        before = sapgd(wrapped, norm=norm, eps=eps, max_iter=6).generate(x, y)
+        after = self.attack(wrapped, norm=norm, eps=eps, queries=100).generate(x, y)
+        labels = torch.from_numpy(y)
+        first, last = (margin(torch.from_numpy(wrapped.predict(found)), labels).numpy() for found in (before, after))
+        fooled, still = (wrapped.predict(found).argmax(1) != y for found in (before, after))
+        assert (last[~fooled] >= first[~fooled] - 1e-5).all() and (last[~fooled] > first[~fooled] + 1e-5).any()
+        assert still[fooled].all() and still.sum() > fooled.sum()
+        assert np.array_equal(after[fooled], before[fooled])  # which had left the batch
+        distance = (after - x).reshape(len(x), -1)
+        assert (np.abs(distance).max(1) if norm == np.inf else np.linalg.norm(distance, axis=1)).max() <= eps + 1e-5
+        assert after.min() >= 0 and after.max() <= 1
+
+    def test_a_query_is_a_prediction(self, monkeypatch):
+        wrapped = classifier()
+        x, y = labelled(wrapped, 1)
+        gradients, predictions = [], []
+        gradient, predict = wrapped.loss_gradient, wrapped.predict
+        monkeypatch.setattr(wrapped, "loss_gradient", lambda *a, **k: gradients.append(1) or gradient(*a, **k))
+        monkeypatch.setattr(wrapped, "predict", lambda *a, **k: predictions.append(1) or predict(*a, **k))
+        attack = self.attack(wrapped, eps=1e-4, queries=7, nb_random_init=2)  # nothing is fooled so near
+        attack.generate(x, y)
+        assert len(gradients) == 2 * 6 and len(predictions) == 2 * (1 + 7)  # the last step's point, too
+        assert attack.length == 6 + 7
+
+    def test_it_sets_fewer_and_fewer_values_to_the_edge(self, monkeypatch):
+        wrapped, seen = classifier(), []
+        x, y = labelled(wrapped, 1)
+        attack = self.attack(wrapped, eps=1e-3, queries=40)
+        given = attack._moved
+        monkeypatch.setattr(attack, "_moved", lambda *a: seen.append((*a, given(*a))) or seen[-1][-1])
+        attack.generate(x, y)
+        some = [places.shape[1] for _, _, places, _, _ in seen]
+        assert some[0] == 4 and some[-1] == 1 and some == sorted(some, reverse=True)  # 4 is half the root of 64
+        for at, clean, places, signs, found in seen:
+            values = (clean.flatten(1).gather(1, places) + 1e-3 * signs).clamp(0, 1)
+            changed = (found != at).flatten(1)
+            assert int(changed.sum()) <= places.shape[1] and not bool(changed.scatter(1, places, False).any())
+            once = [places[0].tolist().count(place) == 1 for place in places[0].tolist()]
+            assert torch.allclose(found.flatten(1).gather(1, places)[0][once], values[0][once], atol=1e-6)
+
+    def test_queries_out_of_range_are_named(self):
+        for wrong in (0, 2.5, True):
+            with pytest.raises(ValueError, match="queries must be"):
+                self.attack(classifier(), queries=wrong)
 
 
 def test_a_square_of_square_is_no_larger_than_its_share():

@@ -7,7 +7,7 @@ from art.attacks.evasion import AutoProjectedGradientDescent, HopSkipJump, Proje
 from hypothesis import given
 from hypothesis import strategies as st
 
-from art_snn.attacks import SAPGD, BriefPGD, Square, attack
+from art_snn.attacks import SAPGD, BriefPGD, PolishedPGD, Square, attack
 from art_snn.attacks.table import unwrapped
 from art_snn.audit import AuditSettings
 from art_snn.audit.columns import column
@@ -73,6 +73,7 @@ class TestAttacks:
         assert unwrapped(attack("autoprojectedgradientdescent").make) is AutoProjectedGradientDescent
         assert unwrapped(attack("Square").make) is Square and unwrapped(attack("sapgd(max_iter=3)").make) is SAPGD
         assert unwrapped(attack("briefpgd(max_iter=3)").make) is BriefPGD
+        assert unwrapped(attack("PolishedPGD(queries=9)").make) is PolishedPGD
         assert attack("pgd").differentiates and not attack("Square").differentiates
         assert unwrapped(attack("HopSkipJump").make) is HopSkipJump and not attack("HopSkipJump").differentiates
 

@@ -100,12 +100,17 @@ class BallAttack(EvasionAttack):
         seed = int(np.random.randint(2**31 - 1)) if self.seed is None else self.seed
         found = np.array(x, dtype=np.float32)
         starts = range(0, len(x), self.batch_size)
-        total = len(starts) * self.nb_random_init * self.max_iter
+        total = len(starts) * self.nb_random_init * self.length
         with tqdm(total=total, desc=type(self).__name__, disable=not self.verbose, leave=False) as bar:
             for start in starts:
                 part = slice(start, start + self.batch_size)
                 found[part] = self._attack(found[part], labels[part], samples[part], seed, bar)
         return found
+
+    @property
+    def length(self) -> int:
+        """Steps, or queries, of one start, as the progress counts them."""
+        return self.max_iter
 
     def _attack(self, x: np.ndarray, labels: np.ndarray, samples: np.ndarray, seed: int, bar: Any) -> np.ndarray:
         """One batch: all starts, of the samples that are left."""
@@ -117,7 +122,7 @@ class BallAttack(EvasionAttack):
             if len(left):
                 self._start(clean, classes, left, [mixed_seed(seed, number, int(samples[i])) for i in left], best, bar)
             else:
-                bar.update(self.max_iter)
+                bar.update(self.length)
         return best.x.cpu().numpy()
 
     def _start(self, clean: Tensor, labels: Tensor, left: Tensor, seeds: Sequence[int], best: Best, bar: Any) -> None:
@@ -128,7 +133,7 @@ class BallAttack(EvasionAttack):
         :param left: Places in the batch of the samples that start `(b,)`.
         :param seeds: A seed for each of them.
         :param best: What was found so far; what this start finds goes there.
-        :param bar: The progress, `max_iter` of it.
+        :param bar: The progress, `length` of it.
         """
         raise NotImplementedError
 
@@ -211,11 +216,11 @@ class Best:
         :param places: Samples `(b,)`.
         :param x: Iterates of theirs `(b, ...)`.
         :param ahead: Their margins `(b,)`.
-        :param fools: Which fool for the first time `(b,)`.
+        :param fools: Which of them fool `(b,)`.
         """
-        ahead = ahead.to(self.margin.dtype)
+        ahead, fooled = ahead.to(self.margin.dtype), self.fooled[places]
         # Of iterates that fool and such that do not the former is better, whatever rounding makes of a margin.
-        better = fools | ((ahead > self.margin[places]) & ~self.fooled[places])
+        better = (fools & ~fooled) | ((ahead > self.margin[places]) & (fools | ~fooled))
         self.x[places[better]], self.margin[places[better]] = x[better], ahead[better]
         self.fooled[places[fools]] = True
 

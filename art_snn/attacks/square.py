@@ -58,7 +58,7 @@ class Square(BallAttack):
             better = found > ahead[active]
             x[active[better]], ahead[active[better]] = candidates[better], found[better]
             fools = ahead[active] > 0
-            best.take(left[active], x[active], ahead[active], fools & ~best.fooled[left[active]])
+            best.take(left[active], x[active], ahead[active], fools)
             if self.until_fooled:
                 active = active[~fools]
             bar.update(1)

@@ -83,18 +83,26 @@ class SteppedAttack(BallAttack):
     def _look(
         self, best: Best, left: Tensor, rows: Tensor, x: Tensor, labels: Tensor, found: Tensor, before: int | None
     ) -> None:
-        """Keep what is better among some iterates. What seems to fool is predicted, and counts if that says so too;
-        where nothing was drawn since `before`, logits are what is predicted, but for rounding."""
+        """Keep what is better among some iterates."""
         places = left[rows]
-        ahead, fools = self._progress(found, labels[places])
-        fools &= ~best.fooled[places]
+        asked = ~best.fooled[places] if self.until_fooled else torch.ones_like(best.fooled[places])
+        best.take(places, x[rows], *self._judged(x[rows], labels[places], found, before, asked))
+
+    def _judged(
+        self, x: Tensor, labels: Tensor, found: Tensor, before: int | None, asked: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """How far samples `x` are beyond being fooled, of whose logits `found`, and which are, of those that are asked
+        for. What seems to fool is predicted, and counts if that says so too; where nothing was drawn since `before`,
+        logits are what is predicted, but for rounding."""
+        ahead, fools = self._progress(found, labels)
+        fools &= asked
         doubtful = fools
         if before is not None and draws(self.estimator) == before:
             doubtful = fools & (ahead.abs() <= ROUNDING * found.abs().amax(1))
         if bool(doubtful.any()):
-            again = logits(self.estimator, x[rows[doubtful]])
-            ahead[doubtful], fools[doubtful.clone()] = self._progress(again, labels[places[doubtful]])
-        best.take(places, x[rows], ahead, fools)
+            again = logits(self.estimator, x[doubtful])
+            ahead[doubtful], fools[doubtful.clone()] = self._progress(again, labels[doubtful])
+        return ahead, fools
 
     def _gradient(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         objective = LOSSES[self.loss_type]

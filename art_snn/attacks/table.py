@@ -13,6 +13,7 @@ from art.attacks.attack import EvasionAttack
 from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
 
 from art_snn.attacks.brief import BriefPGD
+from art_snn.attacks.polished import PolishedPGD
 from art_snn.attacks.sapgd import SAPGD
 from art_snn.attacks.square import Square
 from art_snn.specs import parsed
@@ -70,7 +71,7 @@ class AttackEntry:
 
 
 #: Those of this package that are named by their class, beside ART's.
-OWN = {each.__name__.lower(): each for each in (BriefPGD, Square)}
+OWN = {each.__name__.lower(): each for each in (BriefPGD, PolishedPGD, Square)}
 
 #: Of an attack of ART's that goes in steps.
 IN_STEPS = {"steps": "max_iter", "step_size": "eps_step"}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from art_snn.attacks import SAPGD, BriefPGD, Square
+from art_snn.attacks import SAPGD, BriefPGD, PolishedPGD, Square
 from art_snn.attacks.ball import BallAttack
 from art_snn.attacks.losses import LOSSES
 from art_snn.attacks.table import unwrapped
@@ -151,11 +151,16 @@ def _sapgd(chain: BackwardChain, steps: int, *, targets: int = 0, source: str = 
     return Member(SAPGD, chain, {"max_iter": steps, **settings}, targets, source)
 
 
+def _polished(chain: BackwardChain, steps: int, queries: int, *, targets: int = 0, **settings: Any) -> Member:
+    return Member(PolishedPGD, chain, {"max_iter": steps, "queries": queries, **settings}, targets)
+
+
 def _brief(chain: BackwardChain, steps: int) -> Member:
     return Member(BriefPGD, chain, {"max_iter": steps, "loss_type": "margin"})
 
 
 _ADAPTIVE, _ASSG, _WIDER = AdaptiveHART(), ASSG(0.46), ASSG(0.425)
+_UNBIASED, _WIDER_UNBIASED = ASSG(0.46, corrected=True), ASSG(0.425, corrected=True)
 _MARGIN: dict[str, Any] = {"loss_type": "margin"}
 _DLR: dict[str, Any] = {"loss_type": "difference_logits_ratio"}
 
@@ -165,21 +170,26 @@ PLANS = {
     for plan in (
         Plan(
             "standard",
-            2,
+            3,
             (
-                _sapgd(AnnealedHART(20), 20),
-                _sapgd(_ADAPTIVE, 100),
-                _sapgd(_ADAPTIVE, 100, **_MARGIN),
-                _sapgd(_ASSG, 100),
-                _sapgd(_ASSG, 100, nb_random_init=3, **_MARGIN),
-                _sapgd(HART(0.125), 100),
-                _sapgd(ASSG(0.425, corrected=True), 100, nb_random_init=2),
-                _sapgd(_ASSG, 200, nb_random_init=2, **_MARGIN),
-                _sapgd(_ADAPTIVE, 50, **_DLR),
-                _sapgd(_ASSG, 50, targets=3, **_DLR),
-                _sapgd(STBP(0.25, detach_reset=True), 50),
+                _polished(AnnealedHART(20), 20, 25),
+                _polished(AnnealedHART(50, 0.25), 50, 50),
+                _polished(_ASSG, 50, 50),
+                _polished(_WIDER_UNBIASED, 50, 100, **_MARGIN),
+                _polished(AnnealedHART(50, 0.25), 50, 100, nb_random_init=2, **_MARGIN),
+                _polished(_WIDER_UNBIASED, 100, 50),
+                _polished(AnnealedHART(100, 0.25), 100, 100, **_MARGIN),
+                _polished(HART(0.125), 100, 100),
+                _polished(_UNBIASED, 100, 50, nb_random_init=2, **_MARGIN),
+                _polished(Mixed([AnnealedHART(100), _ASSG]), 100, 50),
+                _polished(AnnealedHART(200), 200, 100, **_MARGIN),
+                _polished(_UNBIASED, 200, 100, nb_random_init=2, **_MARGIN),
+                _polished(_WIDER_UNBIASED, 200, 100, **_MARGIN),
+                _polished(AnnealedHART(50), 50, 25, **_DLR),
+                _polished(_ADAPTIVE, 25, 25, targets=3, **_DLR),
+                _polished(STBP(0.25, detach_reset=True), 50, 50, **_MARGIN),
                 _sapgd(_ADAPTIVE, 20, source="second", until_fooled=False),
-                Member(Square, None, {"max_iter": 500}),
+                Member(Square, None, {"max_iter": 300}),
             ),
             of_frames=(
                 _sapgd(_WIDER, 100),
