@@ -24,7 +24,7 @@ from art.attacks.evasion import AutoProjectedGradientDescent, FastGradientMethod
 from torch import nn
 
 from art_snn import PyTorchSNNClassifier, evaluate, models
-from art_snn.attacks import SAPGD
+from art_snn.attacks import SAPGD, PolishedPGD
 from art_snn.audit.metrics import Paired, SuccessRate
 from art_snn.chains import (
     ASSG,
@@ -65,7 +65,9 @@ CHAINS: dict[str, list[BackwardChain]] = {
 PUBLISHED = {"ASSG (as published)": ASSG(), "STBP (γ = 1)": STBP(1.0), "HART (γ = 1)": HART(1.0)}
 TUNING_STEPS = 50
 EQUAL_STEPS = 50
-TABLES = ("one-step", "steps", "attacks", "time", "worst", "alone", "on-the-way")
+#: Queries of the search of PolishedPGD.
+QUERIES = 50
+TABLES = ("one-step", "steps", "attacks", "time", "search", "worst", "alone", "on-the-way")
 #: Chains, losses and numbers of steps that are given the time of the whole plan alone.
 ALONE = (
     ("ASSG", "cross_entropy", 100),
@@ -110,11 +112,15 @@ def sapgd(classifier: Any, eps: float, steps: int, size: int) -> Any:
     return SAPGD(classifier, eps=eps, max_iter=steps, batch_size=size, seed=0, verbose=False)
 
 
+def polished(classifier: Any, eps: float, steps: int, size: int) -> Any:
+    return PolishedPGD(classifier, eps=eps, max_iter=steps, queries=QUERIES, batch_size=size, seed=0, verbose=False)
+
+
 def fgsm(classifier: Any, eps: float, steps: int, size: int) -> Any:
     return FastGradientMethod(classifier, eps=eps, batch_size=size)
 
 
-ATTACKS: dict[str, Callable[..., Any]] = {"PGD": pgd, "APGD": apgd, "SA-PGD": sapgd, "FGSM": fgsm}
+ATTACKS: dict[str, Callable[..., Any]] = {"PGD": pgd, "APGD": apgd, "SA-PGD": sapgd, "polished": polished, "FGSM": fgsm}
 
 
 class Study:
@@ -343,6 +349,21 @@ def equal_time(study: Study, chains: dict[str, BackwardChain], budgets: tuple[in
         yield f"| {name} | {' | '.join(row)} | {against} |"
 
 
+def with_search(study: Study, chains: dict[str, BackwardChain]) -> Iterator[str]:
+    """A table: SA-PGD, with a search from its best point, and in twice as many steps."""
+    unit, twice = study.prediction(), 2 * EQUAL_STEPS
+    attacks = (("SA-PGD", EQUAL_STEPS), ("polished", EQUAL_STEPS), ("SA-PGD", twice))
+    yield (
+        f"| chain | SA-PGD-{EQUAL_STEPS} | predictions | and {QUERIES} queries | predictions | one : the other | "
+        f"SA-PGD-{twice} | predictions |"
+    )
+    yield "| --- " * 8 + "|"
+    for name, chain in chains.items():
+        cells = [study.attack(attack, chain, steps) for attack, steps in attacks]
+        row = [f"{asr(cell):.1f} | {cell['seconds'] / unit:.0f}" for cell in cells]
+        yield f"| {name} | {row[0]} | {row[1]} | {paired(cells[0], cells[1])} | {row[2]} |"
+
+
 def worst_cases(study: Study, chains: dict[str, BackwardChain]) -> Iterator[str]:
     """A table: the worst case, beside the strongest single member that was run by hand."""
     unit, singles = study.prediction(), []
@@ -492,6 +513,7 @@ def main() -> None:
         "steps": lambda: by_steps(study, both),
         "attacks": lambda: equal_steps(study, both, args.attacks),
         "time": lambda: equal_time(study, both, (25, 100, 400)),
+        "search": lambda: with_search(study, chains),
         "worst": lambda: worst_cases(study, chains),
         "alone": lambda: equal_time_alone(study, chains),
         "on-the-way": lambda: on_the_way(study, chains, (50, 100, 200, 400, 800)),
