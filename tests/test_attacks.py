@@ -508,6 +508,14 @@ class TestPolishedPGD:
             once = [places[0].tolist().count(place) == 1 for place in places[0].tolist()]
             assert torch.allclose(found.flatten(1).gather(1, places)[0][once], values[0][once], atol=1e-6)
 
+    def test_of_a_place_that_comes_twice_the_last_sign_counts(self):
+        """On every device, where a scatter may write in any order."""
+        attack = self.attack(classifier(), eps=0.1)
+        x, places = torch.full((2, 1, 2, 2), 0.5), torch.tensor([[3, 0, 3, 3], [1, 1, 2, 0]])
+        signs = torch.tensor([[1.0, 1.0, 1.0, -1.0], [-1.0, 1.0, 1.0, -1.0]])
+        found = attack._moved(x, x, places, signs).flatten(1)
+        assert torch.allclose(found, torch.tensor([[0.6, 0.5, 0.5, 0.4], [0.4, 0.6, 0.6, 0.5]]))
+
     def test_queries_out_of_range_are_named(self):
         for wrong in (0, 2.5, True):
             with pytest.raises(ValueError, match="queries must be"):

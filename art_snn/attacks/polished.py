@@ -44,6 +44,7 @@ class PolishedPGD(SAPGD):
 
     @property
     def length(self) -> int:
+        """Steps and queries of one start, as the progress counts them."""
         return self.max_iter + self.queries
 
     def _start(self, clean: Tensor, labels: Tensor, left: Tensor, seeds: Sequence[int], best: Best, bar: Any) -> None:
@@ -71,7 +72,10 @@ class PolishedPGD(SAPGD):
             bar.update(1)
 
     def _moved(self, x: Tensor, clean: Tensor, places: Tensor, signs: Tensor) -> Tensor:
-        """Points with some of their values set, or moved."""
+        """Points with some of their values set, or moved; where a place comes twice, as its last sign says."""
+        number = places.shape[1]
+        last = number - 1 - (places[:, :, None] == places[:, None, :]).flip(2).int().argmax(2)
+        signs = signs.gather(1, last)  # or it would depend on the device which of them is written last
         flat, from_here = x.flatten(1), x if self.norm == 2 else clean
         far = 2 * self.eps / math.sqrt(flat.shape[1]) if self.norm == 2 else self.eps
         values = from_here.flatten(1).gather(1, places) + far * signs
