@@ -64,7 +64,7 @@ class PolishedPGD(SAPGD):
             candidates = self._moved(x[active], here[active], *which)
             before = draws(self.estimator)
             found = logits(self.estimator, candidates)
-            margins, fools = self._judged(candidates, classes[active], found, before, torch.ones_like(active).bool())
+            margins, fools = self._judged(candidates, classes[active], found, before)
             margins = margins.to(ahead.dtype)
             kept = margins >= ahead[active]
             x[active[kept]], ahead[active[kept]] = candidates[kept], margins[kept]

@@ -83,19 +83,18 @@ class SteppedAttack(BallAttack):
     def _look(
         self, best: Best, left: Tensor, rows: Tensor, x: Tensor, labels: Tensor, found: Tensor, before: int | None
     ) -> None:
-        """Keep what is better among some iterates."""
+        """Keep what is better among some iterates; those that only fill up a batch had their end."""
+        if self.until_fooled:
+            still = ~best.fooled[left[rows]]
+            rows, found = rows[still], found[still]
         places = left[rows]
-        asked = ~best.fooled[places] if self.until_fooled else torch.ones_like(best.fooled[places])
-        best.take(places, x[rows], *self._judged(x[rows], labels[places], found, before, asked))
+        best.take(places, x[rows], *self._judged(x[rows], labels[places], found, before))
 
-    def _judged(
-        self, x: Tensor, labels: Tensor, found: Tensor, before: int | None, asked: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """How far samples `x` are beyond being fooled, of whose logits `found`, and which are, of those that are asked
-        for. What seems to fool is predicted, and counts if that says so too; where nothing was drawn since `before`,
-        logits are what is predicted, but for rounding."""
+    def _judged(self, x: Tensor, labels: Tensor, found: Tensor, before: int | None) -> tuple[Tensor, Tensor]:
+        """How far samples `x` are beyond being fooled, of whose logits `found`, and which are. What seems to fool is
+        predicted, and counts if that says so too; where nothing was drawn since `before`, logits are what is
+        predicted, but for rounding."""
         ahead, fools = self._progress(found, labels)
-        fools &= asked
         doubtful = fools
         if before is not None and draws(self.estimator) == before:
             doubtful = fools & (ahead.abs() <= ROUNDING * found.abs().amax(1))
